@@ -1,0 +1,107 @@
+# aha: make builds ./aha and libaha; make test runs the everyday tests; make help lists the rest.
+# Sources and tests are found by wildcard: adding a file edits no list.
+
+CC      ?= gcc
+BUILD   ?= build
+PKGS    := jansson libpcre2-8 libutf8proc libedit
+LIBPKGS := jansson libpcre2-8 libutf8proc
+
+OPT      ?= -O2 -g
+WARN     := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wvla
+CFLAGS   ?=
+ifdef CI
+WARN     += -Werror
+endif
+# -ffp-contract=off: the references round every operation; kernels ask for fused multiply-adds by name.
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) -ffp-contract=off -fvisibility=hidden -fPIC -pthread -Iinclude \
+             $(shell pkg-config --cflags $(PKGS)) $(CFLAGS)
+LIBS     := $(shell pkg-config --libs $(LIBPKGS)) -lm -pthread
+CLI_LIBS := $(shell pkg-config --libs libedit)
+
+ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
+LIB_ROOMS := base tensor cpu format model text infer learn judge serve
+LIB_SRC := $(foreach r,$(LIB_ROOMS),$(wildcard src/$(r)/*.c))
+ifeq ($(ARCH),x86_64)
+LIB_SRC += $(wildcard src/cpu/x86/*.c)
+endif
+CLI_SRC := $(wildcard src/cli/*.c)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
+CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/%.o)
+
+# aha-tiny, carried inside the program (src/cli/builtin.S includes the folder's files)
+BUILTIN_DIR := models/aha-tiny
+ifneq ($(wildcard $(BUILTIN_DIR)/model.safetensors),)
+BUILTIN_OBJ := $(BUILD)/src/cli/builtin.o
+ALL_CFLAGS += -DAHA_BUILTIN
+endif
+
+TESTS := $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c))
+TEST_BIN := $(TESTS:%=$(BUILD)/tests/test_%)
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+
+.PHONY: all lib test check lint install clean help fuzz-replay bench
+all: aha
+
+aha: $(CLI_OBJ) $(BUILTIN_OBJ) $(BUILD)/libaha.a
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) $(CLI_LIBS)
+
+lib: $(BUILD)/libaha.a $(BUILD)/libaha.so
+$(BUILD)/libaha.a: $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+$(BUILD)/libaha.so: $(LIB_OBJ)
+	$(CC) -shared -Wl,-soname,libaha.so.0 $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# Each ISA's file is compiled with its own flags, so that one binary runs on every processor of the family.
+$(BUILD)/src/cpu/x86/avx2.o: ISA_FLAGS := -mavx2 -mfma -mf16c
+$(BUILD)/src/cpu/x86/avx512.o: ISA_FLAGS := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ISA_FLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/src/cli/builtin.o: src/cli/builtin.S $(wildcard $(BUILTIN_DIR)/*)
+	@mkdir -p $(@D)
+	$(CC) -c -DBUILTIN_DIR='"$(BUILTIN_DIR)"' -o $@ $<
+
+# The double-precision build of the rooms that hold mathematics, for finite differences.
+REAL_SRC := $(foreach r,base tensor,$(wildcard src/$(r)/*.c)) $(wildcard src/cpu/*.c) $(wildcard src/model/*.c)
+REAL_OBJ := $(REAL_SRC:%.c=$(BUILD)/double/%.o)
+$(BUILD)/double/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DAHA_REAL_DOUBLE -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/%: tests/%.c $(BUILD)/libaha.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -Itests -MMD -MP -o $@ $< $(BUILD)/libaha.a $(LIBS) $$(pkg-config --libs cmocka)
+# finite differences run in double: the only tests that link the other build
+$(BUILD)/tests/test_grad: tests/test_grad.c $(REAL_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -DAHA_REAL_DOUBLE -Isrc -Itests -MMD -MP -o $@ $< $(REAL_OBJ) $(LIBS) $$(pkg-config --libs cmocka)
+$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(BUILD)/libaha.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -o $@ $(filter %.c,$^) $(BUILD)/libaha.a $(LIBS)
+$(BUILD)/bench/%: bench/%.c $(BUILD)/libaha.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -o $@ $< $(BUILD)/libaha.a $(LIBS) -ldl
+
+test: all $(TEST_BIN)
+	@BUILD=$(BUILD) tools/run-tests $(TESTS)
+test-%: $(BUILD)/tests/test_%
+	$<
+fuzz-replay: $(FUZZ:%=$(BUILD)/fuzz/%)
+	@for f in $(FUZZ); do $(BUILD)/fuzz/$$f tests/fuzz/corpus/$$f/* || exit 1; done
+
+lint:
+	tools/lint
+bench: $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+
+clean:
+	rm -rf $(BUILD) build-* aha
+help:
+	@echo "make            ./aha"
+	@echo "make lib        build/libaha.a and build/libaha.so"
+	@echo "make test       the everyday tests (test-NAME: one of them)"
+	@echo "make lint       direction of dependencies, forbidden calls, sizes"
+	@echo "make bench      build/bench/*: kernels and training beside their peers"
+	@echo "make clean      removes what was built"
+
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(REAL_OBJ:.o=.d)

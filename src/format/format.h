@@ -1,0 +1,110 @@
+/* format: the border for model files.  safetensors, config.json, JSON: everything is checked here, once, with a message
+ * that names the file or field, the value got and the value expected.  Behind this border nothing is checked again. */
+#ifndef AHA_FORMAT_H
+#define AHA_FORMAT_H
+
+#include "../base/base.h"
+#include "../tensor/dtype.h"
+
+/* ---- JSON (json.c): jansson behind bounds ----
+ * Bytes are capped before parsing, nesting at 64, duplicate keys rejected, memory bounded; NaN and lone surrogates are
+ * errors.  The accessors name the path of the field in their messages.  Opaque here: `struct json_t` is jansson's. */
+struct json_t;
+typedef struct json_t Json;
+int   json_parse(Json **out, const char *text, size_t n, const char *what, aha_error *e); /* what: the file's name, for messages */
+int   json_read(Json **out, const char *path, size_t max_bytes, aha_error *e);
+void  json_free(Json *j);
+const Json *json_field(const Json *obj, const char *key); /* NULL when absent or null, or obj is no object */
+/* Each: absent (or null) leaves *out alone when `required` is false; a wrong type or range is AHA_ERR_FORMAT. */
+int json_get_int(const Json *obj, const char *what, const char *key, bool required, int64_t lo, int64_t hi, int64_t *out, aha_error *e);
+int json_get_num(const Json *obj, const char *what, const char *key, bool required, double lo, double hi, double *out, aha_error *e);
+int json_get_bool(const Json *obj, const char *what, const char *key, bool required, bool *out, aha_error *e);
+int json_get_str(const Json *obj, const char *what, const char *key, bool required, const char **out, aha_error *e); /* owned by obj */
+
+/* ---- weights in files (weights.c, safetensors.c) ---- */
+enum { TENSOR_DIMS_MAX = 4 };
+typedef struct TensorInfo {
+    const char *name; /* owned by the file */
+    Dtype       dtype;
+    int         n_dims;
+    int64_t     dim[TENSOR_DIMS_MAX]; /* outermost first; a scalar has n_dims 0 */
+    const void *data;                 /* inside the mapping, unaligned perhaps; NULL when only the header was read */
+    size_t      bytes;
+    int         shard; /* which file of the folder */
+} TensorInfo;
+
+/* An opened set of tensors: a folder (model.safetensors, or model.safetensors.index.json with its shards) or one
+ * .safetensors file.  Mapped read-only, found by hash.  Immutable after opening: any number of threads may read. */
+typedef struct WeightFile WeightFile;
+int  weights_open(WeightFile **out, const char *path, aha_error *e);
+int  weights_open_memory(WeightFile **out, const char *what, const void *data, size_t n, aha_error *e); /* borrows data */
+void weights_close(WeightFile *w);
+int  weights_count(const WeightFile *w);
+const TensorInfo *weights_at(const WeightFile *w, int i);
+const TensorInfo *weights_find(const WeightFile *w, const char *name);
+const char *weights_metadata(const WeightFile *w, const char *key); /* of __metadata__; NULL when absent */
+size_t weights_bytes(const WeightFile *w);
+
+/* Writes one safetensors file as file_write_atomic does (streaming; tmp, fsync, rename).  metadata: pairs key, value,
+ * ..., NULL; or NULL.  Data of each tensor is read once.  Header padded to 8 bytes as Hugging Face does. */
+int safetensors_write(const char *path, const TensorInfo *t, int n, const char *const *metadata, aha_error *e);
+
+/* ---- config.json (config.c) ---- */
+typedef enum Arch { ARCH_LLAMA, ARCH_QWEN2, ARCH_QWEN3, ARCH_DEEPSEEK_V3 } Arch;
+typedef enum RopeKind { ROPE_NONE, ROPE_YARN, ROPE_LLAMA3, ROPE_LINEAR } RopeKind;
+typedef enum Scoring { SCORING_SOFTMAX, SCORING_SIGMOID } Scoring;
+/* how the groups and experts are chosen: GREEDY top-k of the scores; GROUP_MAX: V2's group_limited_greedy, a group's
+ * score is its best expert's; NOAUX: V3's noaux_tc, bias added for choosing, a group's score is the sum of its two best */
+typedef enum RouteKind { ROUTE_GREEDY, ROUTE_GROUP_MAX, ROUTE_NOAUX } RouteKind;
+
+typedef struct Rope {
+    RopeKind kind;
+    double   theta, factor;
+    int      original_len;              /* yarn, llama3: the length trained with */
+    double   beta_fast, beta_slow;      /* yarn */
+    double   mscale, mscale_all_dim;    /* yarn, deepseek */
+    double   low_freq_factor, high_freq_factor; /* llama3 */
+    /* The factor put on cos and sin, already resolved.  yarn: "attention_factor" if the config has it; else, with a
+     * key "attn_factor" a (R1-0528-Qwen3-8B), a * (0.1 ln factor + 1), which nets 1.0 for that model as its authors
+     * meant; else mscale/mscale_all_dim's quotient (deepseek), else 0.1 ln factor + 1. */
+    double   cos_sin_factor;
+    bool     interleaved;               /* pairs (2i, 2i+1) as DeepSeek; false: halves (i, i+n/2) as Qwen, Llama */
+} Rope;
+
+typedef struct Config {
+    Arch arch;
+    char model_type[32];     /* as in the file */
+    int  n_layer;            /* L, without the MTP layers */
+    int  d_model;            /* D */
+    int  n_head, n_kv_head;  /* H, G */
+    int  head_dim;           /* dense families: N */
+    int  d_ff;               /* F of dense layers */
+    int  vocab;              /* V, rows of the embedding */
+    int  max_pos;
+    double rms_eps;
+    Rope rope;
+    bool qkv_bias, qk_norm, tied_embeddings;
+    /* MLA */
+    int  q_lora;             /* Q, 0: no query latent */
+    int  kv_lora;            /* C */
+    int  nope, rope_dim, v_dim; /* N, R, V' */
+    /* MoE; n_expert 0: none */
+    int  n_expert, n_expert_used, n_shared, d_expert; /* E, K, shared, F of an expert */
+    int  n_dense_first;      /* the first so many layers are dense */
+    int  n_group, topk_group;
+    Scoring   scoring;
+    RouteKind route;
+    bool      norm_topk;
+    double    route_scale;
+    int  n_mtp;              /* next-token prediction layers after the last */
+    bool fp8;                /* quantization_config: fp8, 128x128 */
+    int  bos, eos[8], n_eos; /* -1 / 0 when absent */
+} Config;
+
+/* Reads and checks config.json's text.  Derived sizes are all within int and their products within int64. */
+int config_parse(Config *c, const char *text, size_t n, const char *what, aha_error *e);
+int config_read(Config *c, const char *path, aha_error *e);
+/* Writes it so that transformers loads it (published key names); *out is mem_free'd by the caller. */
+int config_write(const Config *c, Dtype dtype, char **out, aha_error *e);
+
+#endif
