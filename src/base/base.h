@@ -1,8 +1,8 @@
 /* base: what every other room stands on.  Errors, checked sizes, the operating system behind one seam,
  * arenas, threads, random numbers, log, knobs.  Knows no mathematics.
  *
- * The seam: nothing outside src/base/os.c calls malloc, open, read, mmap, clock... directly, so that a test can
- * make the Nth call fail and a port touches one file.  `make lint` enforces it. */
+ * The seam: nothing outside src/base/os*.c calls malloc, open, read, mmap, clock... directly, so that a test can
+ * make the Nth call fail and a port touches these few files.  `make lint` enforces it. */
 #ifndef AHA_BASE_H
 #define AHA_BASE_H
 
@@ -50,7 +50,7 @@ void  mem_free(void *p);
 void *mem_pages(size_t bytes);              /* zeroed, 64-byte aligned at least, huge pages asked for when large */
 void  mem_pages_free(void *p, size_t bytes);
 
-/* ---- files (os.c): the seam ---- */
+/* ---- files (os_file.c, os_dir.c): the seam ---- */
 typedef struct File {
     int     fd;
     int64_t size; /* bytes, at open */
@@ -62,7 +62,7 @@ typedef struct Map { /* a read-only mapping of a whole file */
 
 /* Opens a regular file for reading; never blocks: a FIFO, device, folder or socket is AHA_ERR_FORMAT naming what it is. */
 int  file_open(File *f, const char *path, aha_error *e);
-int  file_create(File *f, const char *path, aha_error *e);  /* write-only, mode 0644, truncates */
+int  file_create(File *f, const char *path, aha_error *e);  /* write-only, mode 0644, truncates; a device is fine */
 int  file_append(File *f, const char *path, aha_error *e);  /* write-only, creates, appends */
 int  file_pread(const File *f, void *buf, size_t n, int64_t off, aha_error *e); /* all n bytes or an error */
 int  file_write(const File *f, const void *buf, size_t n, aha_error *e);        /* all n bytes or an error */
@@ -73,7 +73,8 @@ int  file_map(Map *m, const char *path, aha_error *e);      /* same refusals as 
 void file_unmap(Map *m);
 /* Whole file into a fresh NUL-terminated buffer (*n without the NUL); over max_bytes is AHA_ERR_LIMIT.  mem_free it. */
 int  file_read_all(const char *path, size_t max_bytes, char **out, size_t *n, aha_error *e);
-/* Readers see the old or the new content, never a mixture: tmp beside it, write, fsync, rename, fsync the folder. */
+/* Readers see the old or the new content, never a mixture: tmp beside it, write, fsync, rename, fsync the folder.
+ * Keeps the mode of an existing file.  An error after the rename (fsync of the folder) leaves the new content. */
 int  file_write_atomic(const char *path, const void *data, size_t n, aha_error *e);
 int  file_rename(const char *from, const char *to, aha_error *e); /* and fsync of the target's folder */
 int  file_remove(const char *path, aha_error *e);                 /* absent is not an error */
@@ -81,7 +82,7 @@ bool file_exists(const char *path);
 bool dir_exists(const char *path);
 int  dir_make(const char *path, aha_error *e);                    /* with parents; existing is not an error */
 int  dir_sync(const char *path, aha_error *e);
-int  dir_remove_all(const char *path, aha_error *e);              /* a folder and the plain files in it, one level of folders deep */
+int  dir_remove_all(const char *path, aha_error *e);              /* a folder, its files, and its folders of files, no deeper; absent is fine */
 /* Names in a folder, sorted, without . and ..; *names is one block to mem_free. */
 int  dir_list(const char *path, char ***names, int *n, aha_error *e);
 /* A name that may be joined to a folder: not empty, no '/', no NUL within n bytes, not "." or "..", at most 255 bytes. */
@@ -113,16 +114,17 @@ void buf_add(Buf *b, const void *p, size_t n);
 void buf_str(Buf *b, const char *s);
 void buf_fmt(Buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void buf_json(Buf *b, const char *s, size_t n); /* as a JSON string with quotes; invalid UTF-8 becomes U+FFFD */
-void buf_reset(Buf *b);                         /* n = 0, keeps the memory */
+void buf_reset(Buf *b);                         /* n = 0, not failed; keeps the memory */
 void buf_free(Buf *b);
 /* dst = "a/b"; AHA_ERR_LIMIT when it does not fit */
 int  path_join(char *dst, size_t cap, const char *a, const char *b, aha_error *e);
 
 /* ---- UTF-8 (utf8.c) ---- */
-/* Length 1-4 of the valid sequence at s (n bytes left) and its code point; 0: invalid; -1: valid so far but cut at the end */
+/* Length 1-4 of the valid sequence at s (n bytes left) and its code point (cp may be NULL); 0: invalid; -1: valid so far
+ * but cut at the end (so too when n is 0) */
 int  utf8_next(const uint8_t *s, size_t n, uint32_t *cp);
 bool utf8_valid(const char *s, size_t n);
-int  utf8_put(char dst[4], uint32_t cp); /* bytes written */
+int  utf8_put(char dst[4], uint32_t cp); /* bytes written; U+FFFD for what is no character */
 
 /* ---- arena (arena.c): bump allocation, 64-byte aligned; freed by going back to a mark ---- */
 typedef struct Arena {
@@ -139,10 +141,11 @@ void   arena_reset(Arena *a, size_t mark);
 
 /* ---- threads (pool.c): one persistent pool, fork-join ----
  * Tasks 0..n-1 are taken in ascending order by whoever is free; what a task computes must depend on its number alone,
- * never on the worker.  The caller is worker 0 and works too.  A bounded spin, then sleep. */
+ * never on the worker.  The caller is worker 0 and works too.  A bounded spin, then sleep.  Any thread may call
+ * pool_run: one run at a time, others wait; from inside a task of the same pool it runs serially, as that worker. */
 typedef struct Pool Pool;
 typedef void (*PoolFn)(void *arg, int task, int worker);
-Pool *pool_new(int threads, aha_error *e); /* threads 0: os_cpus_usable() */
+Pool *pool_new(int threads, aha_error *e); /* threads 0: AHA_THREADS, or else os_cpus_usable(); at most 1024 */
 void  pool_free(Pool *p);
 int   pool_threads(const Pool *p);
 void  pool_run(Pool *p, int n_tasks, PoolFn fn, void *arg); /* returns when all are done; p NULL runs them here */
@@ -156,11 +159,12 @@ typedef struct Rng { /* a convenient sequential reader of one (seed, stream) */
 } Rng;
 uint32_t rng_u32(Rng *r);
 uint32_t rng_below(Rng *r, uint32_t n); /* 0..n-1 without bias, n >= 1 */
-float    rng_float(Rng *r);             /* [0,1) */
+float    rng_float(Rng *r);             /* [0,1); = rng_uniform at its counter */
 float    rng_normal(Rng *r);            /* mean 0, variance 1; Box-Muller in double, one number a call */
-uint64_t hash64(const void *p, size_t n, uint64_t seed); /* stable across machines; not for secrets */
+uint64_t hash64(const void *p, size_t n, uint64_t seed); /* XXH64: stable across machines; not for secrets */
 
-/* ---- log (log.c) ---- the library never prints: the sink decides.  Default sink: none. */
+/* ---- log (log.c) ---- the library never prints: the sink decides.  Default sink: none.  The sink is called from
+ * any thread, also from two at once. */
 typedef enum { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR } LogLevel;
 typedef void (*LogFn)(void *user, LogLevel level, const char *line);
 void log_set(LogFn fn, void *user, LogLevel min);
@@ -171,9 +175,10 @@ typedef struct Knob {
     const char *name, *type, *def, *help;
 } Knob;
 const Knob *knob_table(int *n);
-const char *knob_get(const char *name);                   /* its value or its default; never an unregistered name */
+const char *knob_get(const char *name);                   /* its value, or its default when unset or empty; NULL: not registered */
 int64_t     knob_int(const char *name);
-/* AHA_ERR_ARG when the environment holds an AHA_* variable that no knob is named like: says the nearest name. */
+/* AHA_ERR_ARG when the environment holds an AHA_* variable that no knob is named like (says the nearest name), or an
+ * int knob that is no whole number >= 0. */
 int         knob_check(aha_error *e);
 /* The nearest of n names to s by edit distance, or NULL when none is near (for "did you mean"). */
 const char *name_nearest(const char *s, const char *const *names, int n);
