@@ -28,7 +28,7 @@ typedef struct DtypeInfo {
     bool        weight;      /* linear, embed and moe can compute with it */
 } DtypeInfo;
 
-const DtypeInfo *dtype_info(Dtype t);
+const DtypeInfo *dtype_info(Dtype t); /* NULL for a number that is no type */
 /* false when the name is unknown */
 bool dtype_from_name(const char *name, size_t n, Dtype *out);
 /* bytes of rows x cols; false on overflow or when cols is no whole number of blocks */
@@ -52,7 +52,9 @@ static inline uint16_t f32_to_bf16(float f)
 float    f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f);
 float    f8_e4m3_to_f32(uint8_t b); /* 0x7f and 0xff are NaN; there is no infinity */
-/* n elements of type t (F32, F16, BF16) to f32 and back; F8 without its scale */
+uint8_t  f32_to_f8_e4m3(float f);   /* nearest even; over 464 is NaN (a quantiser scales below 448 first) */
+/* n elements of a weight type t to f32 and back; F8 without its scale; src and dst need no alignment except as float.
+ * Other types give NaN, and nothing is written back. */
 void dtype_to_f32(Dtype t, const void *src, float *dst, size_t n);
 void dtype_from_f32(Dtype t, const float *src, void *dst, size_t n);
 

@@ -1,0 +1,192 @@
+/* JSON: jansson behind bounds.
+ *
+ * jansson builds a tree that can be eighty times the text (a list of `{},`), recurses into it, and lets the last of two
+ * equal keys win.  So: a scan without memory bounds the nesting and the numbers first, the parser gets a budget, and
+ * duplicates are errors. */
+#include <float.h>
+#include <jansson.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "inner.h"
+
+enum { BUDGET_BASE = 16 << 20, BUDGET_PER_BYTE = 48, JSON_BYTES_MAX = 256 << 20 };
+
+/* What jansson may still allocate on this thread.  Outside a parse there is no budget. */
+static _Thread_local struct {
+    bool   on, spent;
+    size_t left;
+} t_budget;
+
+/* Counts every allocation and no release: an upper bound of what is live, without a header on each block. */
+static void *budget_alloc(size_t bytes)
+{
+    if (t_budget.on) {
+        size_t cost = bytes + 16; /* the allocator's own overhead */
+        if (cost < bytes || cost > t_budget.left) {
+            t_budget.spent = true;
+            return NULL;
+        }
+        t_budget.left -= cost;
+    }
+    return mem_alloc(bytes);
+}
+
+static void budget_install(void)
+{
+    json_set_alloc_funcs(budget_alloc, mem_free);
+}
+
+/* Nesting and lengths of numbers, in one pass and constant memory; everything else is the parser's to judge. */
+static int bounds_check(const char *text, size_t n, const char *what, aha_error *e)
+{
+    int    depth = 0;
+    size_t digits = 0;
+    bool   quoted = false;
+    for (size_t i = 0; i < n; i++) {
+        char c = text[i];
+        if (quoted) {
+            if (c == '\\') i++;
+            else if (c == '"') quoted = false;
+            continue;
+        }
+        digits = (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '+' || c == 'e' || c == 'E' ? digits + 1 : 0;
+        if (digits > JSON_NUMBER_MAX)
+            return error_set(e, AHA_ERR_FORMAT, "%s: byte %zu: a number of over %d characters, expected fewer", what, i, JSON_NUMBER_MAX);
+        if (c == '"') quoted = true;
+        if (c == '{' || c == '[') depth++;
+        if (c == '}' || c == ']') depth--;
+        if (depth > JSON_DEPTH_MAX)
+            return error_set(e, AHA_ERR_FORMAT, "%s: byte %zu: nested more than %d deep", what, i, JSON_DEPTH_MAX);
+    }
+    return 0;
+}
+
+int json_parse(Json **out, const char *text, size_t n, const char *what, aha_error *e)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    *out = NULL;
+    if (n > JSON_BYTES_MAX)
+        return error_set(e, AHA_ERR_LIMIT, "%s: %zu bytes of JSON, expected at most %d", what, n, JSON_BYTES_MAX);
+    int rc = bounds_check(text, n, what, e);
+    if (rc) return rc;
+    if (pthread_once(&once, budget_install)) return error_set(e, AHA_ERR_INTERNAL, "%s: no parser", what);
+
+    json_error_t err = {0};
+    t_budget.on = true;
+    t_budget.spent = false;
+    t_budget.left = BUDGET_BASE + BUDGET_PER_BYTE * n;
+    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &err);
+    t_budget.on = false;
+    if (*out) return 0;
+    if (t_budget.spent)
+        return error_set(e, AHA_ERR_LIMIT, "%s: the JSON needs more memory than %d bytes for each of its own", what, BUDGET_PER_BYTE);
+    if (json_error_code(&err) == json_error_out_of_memory) return format_nomem(what, e);
+    char words[192];
+    error_quote(words, sizeof words, err.text, strlen(err.text));
+    return error_set(e, AHA_ERR_FORMAT, "%s: line %d column %d: %s, expected JSON", what, err.line, err.column, words);
+}
+
+int json_read(Json **out, const char *path, size_t max_bytes, aha_error *e)
+{
+    char  *text = NULL;
+    size_t n = 0;
+    *out = NULL;
+    int rc = file_read_all(path, max_bytes, &text, &n, e);
+    if (!rc) rc = json_parse(out, text, n, path, e);
+    mem_free(text);
+    return rc;
+}
+
+void json_free(Json *j)
+{
+    json_decref(j);
+}
+
+const Json *json_field(const Json *obj, const char *key)
+{
+    const Json *v = json_is_object(obj) ? json_object_get(obj, key) : NULL;
+    return json_is_null(v) ? NULL : v;
+}
+
+const char *json_describe(const Json *v, char *dst, size_t cap)
+{
+    static const char *const KIND[] = {"an object", "a list", "a string", "an integer", "a number", "true", "false", "null"};
+    if (!v) return "nothing";
+    if (json_is_string(v)) {
+        char   quoted[48];
+        size_t n = json_string_length(v);
+        error_quote(quoted, sizeof quoted, json_string_value(v), n);
+        snprintf(dst, cap, "\"%s\"", quoted);
+    } else if (json_is_integer(v)) {
+        snprintf(dst, cap, "%lld", (long long)json_integer_value(v));
+    } else if (json_is_real(v)) {
+        snprintf(dst, cap, "%.9g", json_real_value(v));
+    } else {
+        snprintf(dst, cap, "%s", KIND[json_typeof(v)]);
+    }
+    return dst;
+}
+
+/* The field, or NULL when it is absent or null; an error when it must not be, or when obj is no object. */
+static int field_get(const Json *obj, const char *what, const char *key, bool required, const char *want, const Json **v, aha_error *e)
+{
+    if (obj && !json_is_object(obj)) return error_set(e, AHA_ERR_FORMAT, "%s: got no object, expected one with the field %s", what, key);
+    *v = json_field(obj, key);
+    if (!*v && required) return error_set(e, AHA_ERR_FORMAT, "%s: %s: absent, expected %s", what, key, want);
+    return 0;
+}
+
+static int field_wrong(const Json *v, const char *what, const char *key, const char *want, aha_error *e)
+{
+    char got[64];
+    return error_set(e, AHA_ERR_FORMAT, "%s: %s: got %s, expected %s", what, key, json_describe(v, got, sizeof got), want);
+}
+
+int json_get_int(const Json *obj, const char *what, const char *key, bool required, int64_t lo, int64_t hi, int64_t *out, aha_error *e)
+{
+    char        want[80];
+    const Json *v = NULL;
+    snprintf(want, sizeof want, "an integer of %lld..%lld", (long long)lo, (long long)hi);
+    int rc = field_get(obj, what, key, required, want, &v, e);
+    if (rc || !v) return rc;
+    int64_t i = json_integer_value(v);
+    if (!json_is_integer(v) || i < lo || i > hi) return field_wrong(v, what, key, want, e);
+    *out = i;
+    return 0;
+}
+
+int json_get_num(const Json *obj, const char *what, const char *key, bool required, double lo, double hi, double *out, aha_error *e)
+{
+    char        want[80];
+    const Json *v = NULL;
+    snprintf(want, sizeof want, "a number of %g..%g", lo, hi);
+    int rc = field_get(obj, what, key, required, want, &v, e);
+    if (rc || !v) return rc;
+    double d = json_number_value(v);
+    if (!json_is_number(v) || !(d >= lo && d <= hi)) return field_wrong(v, what, key, want, e);
+    *out = d;
+    return 0;
+}
+
+int json_get_bool(const Json *obj, const char *what, const char *key, bool required, bool *out, aha_error *e)
+{
+    const Json *v = NULL;
+    int         rc = field_get(obj, what, key, required, "true or false", &v, e);
+    if (rc || !v) return rc;
+    if (!json_is_boolean(v)) return field_wrong(v, what, key, "true or false", e);
+    *out = json_is_true(v);
+    return 0;
+}
+
+int json_get_str(const Json *obj, const char *what, const char *key, bool required, const char **out, aha_error *e)
+{
+    const Json *v = NULL;
+    int         rc = field_get(obj, what, key, required, "a string", &v, e);
+    if (rc || !v) return rc;
+    if (!json_is_string(v)) return field_wrong(v, what, key, "a string", e);
+    *out = json_string_value(v);
+    return 0;
+}

@@ -1,0 +1,213 @@
+/* An opened set of tensors: one file, or a folder with its shards, mapped and found by name. */
+#include <stdio.h>
+#include <string.h>
+
+#include "inner.h"
+
+enum { PATH_MAX_BYTES = 4096 };
+
+typedef struct Index { /* model.safetensors.index.json: which shard holds which tensor */
+    Names    names, shards;
+    int32_t *shard; /* [names.count] */
+    int      cap;
+} Index;
+
+void weights_close(WeightFile *w)
+{
+    if (!w) return;
+    for (int i = 0; i < w->n_map; i++) file_unmap(&w->map[i]);
+    mem_free(w->map);
+    mem_free(w->t);
+    mem_free(w->meta);
+    names_free(&w->names);
+    names_free(&w->meta_keys);
+    buf_free(&w->meta_text);
+    mem_free(w);
+}
+
+int weights_count(const WeightFile *w)
+{
+    return w->n;
+}
+
+const TensorInfo *weights_at(const WeightFile *w, int i)
+{
+    return i >= 0 && i < w->n ? &w->t[i] : NULL;
+}
+
+const TensorInfo *weights_find(const WeightFile *w, const char *name)
+{
+    return weights_at(w, names_find(&w->names, name, strlen(name)));
+}
+
+const char *weights_metadata(const WeightFile *w, const char *key)
+{
+    int i = names_find(&w->meta_keys, key, strlen(key));
+    return i < 0 ? NULL : w->meta_text.data + w->meta[i].value;
+}
+
+size_t weights_bytes(const WeightFile *w)
+{
+    return w->bytes;
+}
+
+static WeightFile *weights_new(int n_map, const char *what, aha_error *e)
+{
+    WeightFile *w = mem_zalloc(1, sizeof *w);
+    if (w && n_map) w->map = mem_zalloc((size_t)n_map, sizeof *w->map);
+    if (w && (w->map || !n_map)) return w;
+    mem_free(w);
+    format_nomem(what, e);
+    return NULL;
+}
+
+/* The names have stopped moving: hands the set over, or closes it. */
+static int weights_finish(WeightFile *w, int rc, WeightFile **out)
+{
+    if (rc) {
+        weights_close(w);
+        return rc;
+    }
+    for (int i = 0; i < w->n; i++) w->t[i].name = names_at(&w->names, i);
+    *out = w;
+    return 0;
+}
+
+static int add_file(WeightFile *w, const char *path, aha_error *e)
+{
+    int rc = file_map(&w->map[w->n_map], path, e);
+    if (rc) return rc;
+    int shard = w->n_map++;
+    return safetensors_read(w, shard, path, w->map[shard].data, w->map[shard].size, e);
+}
+
+static int open_one(WeightFile **out, const char *path, aha_error *e)
+{
+    WeightFile *w = weights_new(1, path, e);
+    return w ? weights_finish(w, add_file(w, path, e), out) : AHA_ERR_NOMEM;
+}
+
+int weights_open_memory(WeightFile **out, const char *what, const void *data, size_t n, aha_error *e)
+{
+    *out = NULL;
+    WeightFile *w = weights_new(0, what, e);
+    return w ? weights_finish(w, safetensors_read(w, 0, what, data, n, e), out) : AHA_ERR_NOMEM;
+}
+
+static int index_entry(Index *ix, Scan *s, const Buf *name, const Buf *file)
+{
+    char   shown[96];
+    int    i, k, rc;
+    size_t n = file->n, suffix = sizeof ".safetensors" - 1;
+    if (!file_name_is_plain(file->data, n) || n <= suffix || memcmp(file->data + n - suffix, ".safetensors", suffix) != 0)
+        return error_set(s->e, AHA_ERR_FORMAT, "%s: shard: got \"%s\", expected the plain name of a .safetensors file", s->what,
+                         error_quote(shown, sizeof shown, file->data, n));
+    rc = names_add(&ix->names, name->data, name->n, &i);
+    if (!rc)
+        return error_set(s->e, AHA_ERR_FORMAT, "%s: tensor \"%s\": is there twice, expected once", s->what,
+                         error_quote(shown, sizeof shown, name->data, name->n));
+    void *list = ix->shard;
+    bool  ok = rc > 0 && grow(&list, &ix->cap, i, sizeof *ix->shard) && names_add(&ix->shards, file->data, n, &k) >= 0;
+    ix->shard = list;
+    if (!ok) return format_nomem(s->what, s->e);
+    if (k >= SHARDS_MAX) return error_set(s->e, AHA_ERR_LIMIT, "%s: more than %d shards", s->what, SHARDS_MAX);
+    ix->shard[i] = k;
+    return 0;
+}
+
+static int index_map(Index *ix, Scan *s, Buf *name, Buf *file)
+{
+    int n = 0, rc = scan_expect(s, '{');
+    if (rc) return rc;
+    while ((rc = scan_key(s, &n, name)) > 0) {
+        rc = scan_string(s, file);
+        if (!rc) rc = index_entry(ix, s, name, file);
+        if (rc) return rc;
+    }
+    return rc;
+}
+
+static int index_parse(Index *ix, Scan *s)
+{
+    Buf  name = {0}, file = {0};
+    bool found = false;
+    int  n = 0, rc = scan_expect(s, '{');
+    while (!rc && (rc = scan_key(s, &n, &name)) > 0) {
+        bool map = strcmp(name.data, "weight_map") == 0;
+        if (map && found) rc = scan_fail(s, "weight_map once");
+        else rc = map ? index_map(ix, s, &name, &file) : scan_skip(s);
+        found |= map;
+    }
+    if (!rc) rc = scan_end(s);
+    if (!rc && !ix->names.count) rc = error_set(s->e, AHA_ERR_FORMAT, "%s: weight_map: absent or empty, expected tensor names and their shards", s->what);
+    buf_free(&name);
+    buf_free(&file);
+    return rc;
+}
+
+static int index_read(Index *ix, const char *path, aha_error *e)
+{
+    char  *text = NULL;
+    size_t n = 0;
+    Scan   s;
+    int    rc = file_read_all(path, HEADER_BYTES_MAX, &text, &n, e);
+    if (rc) return rc;
+    scan_init(&s, path, text, n, e);
+    rc = index_parse(ix, &s);
+    mem_free(text);
+    return rc;
+}
+
+/* The index and the shards must tell the same story, in both directions. */
+static int index_check(const Index *ix, const WeightFile *w, const char *path, aha_error *e)
+{
+    char shown[128];
+    for (int i = 0; i < w->n; i++) {
+        const char *name = names_at(&w->names, i);
+        int         k = names_find(&ix->names, name, names_len(&w->names, i)), in = w->t[i].shard;
+        if (k >= 0 && ix->shard[k] == in) continue;
+        error_quote(shown, sizeof shown, name, names_len(&w->names, i));
+        return error_set(e, AHA_ERR_FORMAT, "%s: tensor \"%s\": is in %s, expected %s", path, shown, names_at(&ix->shards, in),
+                         k < 0 ? "it in weight_map too" : names_at(&ix->shards, ix->shard[k]));
+    }
+    for (int i = 0; i < ix->names.count; i++) {
+        const char *name = names_at(&ix->names, i);
+        size_t      n = names_len(&ix->names, i);
+        if (names_find(&w->names, name, n) >= 0) continue;
+        return error_set(e, AHA_ERR_FORMAT, "%s: tensor \"%s\": absent, expected it in %s", path, error_quote(shown, sizeof shown, name, n),
+                         names_at(&ix->shards, ix->shard[i]));
+    }
+    return 0;
+}
+
+static int open_shards(WeightFile **out, const char *folder, const char *index, aha_error *e)
+{
+    Index       ix = {0};
+    WeightFile *w = NULL;
+    int         rc = index_read(&ix, index, e);
+    if (!rc && !(w = weights_new(ix.shards.count, index, e))) rc = AHA_ERR_NOMEM;
+    for (int i = 0; !rc && i < ix.shards.count; i++) {
+        char path[PATH_MAX_BYTES];
+        rc = path_join(path, sizeof path, folder, names_at(&ix.shards, i), e);
+        if (!rc) rc = add_file(w, path, e);
+    }
+    if (!rc) rc = index_check(&ix, w, index, e);
+    if (w) rc = weights_finish(w, rc, out);
+    names_free(&ix.names);
+    names_free(&ix.shards);
+    mem_free(ix.shard);
+    return rc;
+}
+
+int weights_open(WeightFile **out, const char *path, aha_error *e)
+{
+    char one[PATH_MAX_BYTES], index[PATH_MAX_BYTES];
+    *out = NULL;
+    if (!dir_exists(path)) return open_one(out, path, e);
+    int rc = path_join(one, sizeof one, path, "model.safetensors", e);
+    if (!rc) rc = path_join(index, sizeof index, path, "model.safetensors.index.json", e);
+    if (rc) return rc;
+    if (file_exists(one)) return open_one(out, one, e);
+    if (file_exists(index)) return open_shards(out, path, index, e);
+    return error_set(e, AHA_ERR_IO, "%s: neither model.safetensors nor model.safetensors.index.json is there", path);
+}
