@@ -28,7 +28,18 @@ int  tokenizer_encode(const Tokenizer *t, const char *text, size_t n, unsigned f
 /* The bytes of one id (added tokens: their text); *n 0 and "" for an id out of range.  Owned by t. */
 const char *tokenizer_bytes(const Tokenizer *t, int32_t id, size_t *n);
 bool tokenizer_is_added(const Tokenizer *t, int32_t id);
+bool tokenizer_is_control(const Tokenizer *t, int32_t id);    /* an added token that is special or spelled <...>: never shown */
 int  tokenizer_decode(const Tokenizer *t, const int32_t *id, size_t n, Buf *out);
+
+/* ---- making one (build.c) ---- */
+/* An ordinary tokenizer.json, as Hugging Face's tokenizers loads it and with the same ids there: byte-level BPE behind
+ * DeepSeek-V3's pre-tokeniser.  Ids: R1's three special tokens (0, 1, 2), 256 bytes, the numbers 10..999, the words with the
+ * intermediate tokens of their merges, then <think>, </think>, <|User|>, <|Assistant|> and R1's nine tool tokens.
+ * Every word (" word" with its blank is one of its own) and every number 0..999 is one token where it stands as a piece of
+ * its own; a word that the pre-tokeniser cuts is AHA_ERR_ARG naming it.  Deterministic.  mem_free(*json_out). */
+int tokenizer_build_json(const char *const *words, int n_words, char **json_out, aha_error *e);
+/* The tokenizer_config.json to go with it: CHAT_R1's template, one beginning-of-sentence token.  mem_free(*json_out). */
+int tokenizer_build_config(char **json_out, aha_error *e);
 
 /* Incremental decoding: gives only whole UTF-8 characters; invalid bytes become U+FFFD at once. */
 typedef struct Utf8Stream {
@@ -40,13 +51,15 @@ void utf8_stream_end(Utf8Stream *s, Buf *out); /* a held half character becomes 
 
 /* ---- chat templates (chat.c) ---- */
 typedef enum ChatTemplate {
-    CHAT_R1_JAN,      /* <|Assistant|> ; the model opens <think> itself                    */
-    CHAT_R1,          /* R1 since Feb 2025 and the six distills: <|Assistant|><think>\n   */
-    CHAT_R1_0528,     /* R1-0528 and 0528-Qwen3-8B: <|Assistant|> after each user turn    */
+    CHAT_R1_JAN,     /* R1, R1-Zero of Jan 2025: <|Assistant|>; the model opens <think> itself; the last system text wins   */
+    CHAT_R1,         /* R1 since Feb 2025: <|Assistant|><think>\n; system texts joined by an empty line, as in the next two */
+    CHAT_R1_0528,    /* R1-0528 and 0528-Qwen3-8B: <|Assistant|> after each user turn                                      */
+    CHAT_V3,         /* as CHAT_R1 without <think>\n                                                                       */
+    CHAT_R1_DISTILL, /* the six distills: as CHAT_R1, but the last system text wins                                        */
     CHAT_COUNT
 } ChatTemplate;
 const char *chat_template_name(ChatTemplate t);
-/* Recognises a model's own template by its features (re-uploads edit them); unknown: *known false and a default. */
+/* Recognises a model's own template by its features (re-uploads edit them); unknown: *known false and CHAT_R1. */
 ChatTemplate chat_template_detect(const char *jinja, size_t n, bool *known);
 
 typedef enum ChatRole { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT } ChatRole;
@@ -55,26 +68,33 @@ typedef struct ChatMessage {
     const char *text;
     size_t      n;
 } ChatMessage;
-/* The ids of a conversation: one beginning-of-sentence token, control tokens by id, texts as plain text; the thinking of
- * earlier assistant turns (up to and including </think>) is left out.  With add_generation the prompt for the next
- * assistant turn is open at the end; *think_open says whether the template already opened <think>. */
+/* The ids of a conversation, appended to out: one beginning-of-sentence token, control tokens by id, texts as plain text;
+ * the thinking of earlier assistant turns (up to and including the last </think>) is left out.  With add_generation the
+ * prompt for the next assistant turn is open at the end; *think_open says whether the template already opened <think>.
+ * A control token that the tokenizer lacks is AHA_ERR_UNSUPPORTED naming it.  On an error out is as before. */
 int chat_render(const Tokenizer *t, ChatTemplate tpl, const ChatMessage *m, int n, bool add_generation, Ids *out,
                 bool *think_open, aha_error *e);
 
-/* ---- splitting a reply (reply.c) ---- token by token into thinking and answer; control tokens never leak */
+/* ---- splitting a reply (reply.c) ---- token by token into thinking and answer; control tokens never leak ----
+ * <think> and </think> are the tokens, wherever they come; a reply without them is all answer.  Text of either part has no
+ * newlines before it and no white space after it; when a part resumes, an empty line comes between. */
 typedef enum ReplyPart { REPLY_THINKING, REPLY_ANSWER } ReplyPart;
 typedef struct Reply {
     const Tokenizer *tok;
     ReplyPart  part;
-    bool       started; /* something of this part was given out (leading newlines of a part are dropped) */
+    bool       started;  /* something of this stretch of the part was seen (leading newlines are dropped) */
+    bool       running;  /* something of it was given out */
+    bool       given[2]; /* something of the part was given out, in this stretch or an earlier one */
     Utf8Stream utf8;
-    int32_t    think, end_think, eos; /* ids or -1 */
-    Buf        held;                  /* trailing whitespace not yet known to be inside the part */
+    int32_t    think, end_think, eos, user; /* ids or -1 */
+    Buf        text;     /* scratch */
+    Buf        held;     /* trailing white space not yet known to be inside the part */
 } Reply;
 void reply_init(Reply *r, const Tokenizer *t, bool think_open);
-/* Feeds one id; *part says which part the text appended to out belongs to.  false: id is an end of the reply. */
+/* Feeds one id; *part says which part the text appended to out (valid UTF-8) belongs to.  false: id is an end of the
+ * reply: end of sentence, or the start of a user's turn.  Without memory out->failed is set. */
 bool reply_push(Reply *r, int32_t id, ReplyPart *part, Buf *out);
-void reply_end(Reply *r, ReplyPart *part, Buf *out);
+void reply_end(Reply *r, ReplyPart *part, Buf *out); /* what is still held and can be given */
 void reply_free(Reply *r);
 
 #endif
