@@ -185,9 +185,12 @@ static int read_moe(const Reader *r)
     Config *c = r->c;
     bool    v3 = r->family == FAM_DEEPSEEK_V3;
     int     scoring, route, first = c->n_dense_first, rc;
-    if (first > c->n_layer && c->n_mtp) return refuse_int(r, "first_k_dense_replace", first, "at most num_hidden_layers, %d", c->n_layer);
-    if (first > c->n_layer || !c->n_expert) c->n_dense_first = c->n_layer;
-    if (!c->n_expert) return 0;
+    if (first >= c->n_layer + c->n_mtp) c->n_expert = 0; /* there is no layer to hold them */
+    if (!c->n_expert) {
+        c->n_dense_first = c->n_layer;
+        return 0;
+    }
+    if (first > c->n_layer) return refuse_int(r, "first_k_dense_replace", first, "at most num_hidden_layers, %d", c->n_layer);
 
     c->norm_topk = v3;
     c->route_scale = v3 ? 2.5 : 1;

@@ -76,6 +76,11 @@ static void put_rope(Buf *b, const Config *c)
     buf_str(b, "}");
 }
 
+static bool v2(const Config *c)
+{
+    return strcmp(c->model_type, "deepseek_v2") == 0;
+}
+
 static void put_deepseek(Buf *b, const Config *c)
 {
     static const char *const ROUTE_NAME[] = {"greedy", "group_limited_greedy", "noaux_tc"};
@@ -86,13 +91,10 @@ static void put_deepseek(Buf *b, const Config *c)
     put_int(b, "qk_rope_head_dim", c->rope_dim);
     put_int(b, "v_head_dim", c->v_dim);
     if (!c->rope.interleaved) put_bool(b, "rope_interleave", false);
-    put_int(b, "first_k_dense_replace", c->n_dense_first);
+    put_int(b, "first_k_dense_replace", c->n_expert ? c->n_dense_first : c->n_layer + c->n_mtp);
     put_int(b, "moe_layer_freq", 1);
-    put_int(b, "num_nextn_predict_layers", c->n_mtp);
-    if (!c->n_expert) {
-        put_raw(b, "n_routed_experts", "null");
-        return;
-    }
+    if (c->n_mtp || !v2(c)) put_int(b, "num_nextn_predict_layers", c->n_mtp);
+    if (!c->n_expert) return; /* every layer is dense; transformers accepts no null for the rest */
     put_int(b, "n_routed_experts", c->n_expert);
     put_int(b, "num_experts_per_tok", c->n_expert_used);
     put_int(b, "n_shared_experts", c->n_shared);
@@ -122,7 +124,7 @@ static const char *architecture(const Config *c)
     if (c->arch == ARCH_LLAMA) return "[\"LlamaForCausalLM\"]";
     if (c->arch == ARCH_QWEN2) return "[\"Qwen2ForCausalLM\"]";
     if (c->arch == ARCH_QWEN3) return "[\"Qwen3ForCausalLM\"]";
-    return strcmp(c->model_type, "deepseek_v2") == 0 ? "[\"DeepseekV2ForCausalLM\"]" : "[\"DeepseekV3ForCausalLM\"]";
+    return v2(c) ? "[\"DeepseekV2ForCausalLM\"]" : "[\"DeepseekV3ForCausalLM\"]";
 }
 
 static void put_all(Buf *b, const Config *c, Dtype dtype)
@@ -140,7 +142,7 @@ static void put_all(Buf *b, const Config *c, Dtype dtype)
     put_int(b, "num_key_value_heads", c->n_kv_head);
     if (!mla) put_int(b, "head_dim", c->head_dim);
     put_str(b, "hidden_act", "silu");
-    put_bool(b, "attention_bias", false);
+    if (c->arch != ARCH_QWEN2) put_bool(b, "attention_bias", false); /* qwen2 has none to choose: q, k, v do, o does not */
     put_num(b, "attention_dropout", 0);
     put_int(b, "max_position_embeddings", c->max_pos);
     put_num(b, "rms_norm_eps", c->rms_eps);

@@ -88,7 +88,7 @@ typedef struct Config {
     int  q_lora;             /* Q, 0: no query latent */
     int  kv_lora;            /* C */
     int  nope, rope_dim, v_dim; /* N, R, V' */
-    /* MoE; n_expert 0: none */
+    /* MoE; n_expert 0: none, every layer is dense */
     int  n_expert, n_expert_used, n_shared, d_expert; /* E, K, shared, F of an expert */
     int  n_dense_first;      /* the first so many layers are dense */
     int  n_group, topk_group;

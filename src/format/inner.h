@@ -49,7 +49,17 @@ const char *names_at(const Names *s, int i);                        /* valid unt
 size_t      names_len(const Names *s, int i);
 void        names_free(Names *s);
 
-/* ---- an open set of tensors ---- */
+/* ---- the index of a folder of shards (index.c) ---- */
+typedef struct Index {
+    Names    names, shards; /* tensors; files, each a plain name that ends in .safetensors */
+    int32_t *shard;         /* [names.count] */
+    int      cap;
+} Index;
+int  index_parse(Index *ix, Scan *s); /* into a zeroed Index; index_free it whatever comes back */
+int  index_read(Index *ix, const char *path, aha_error *e);
+void index_free(Index *ix);
+
+/* ---- an open set of tensors (weights.c, safetensors.c) ---- */
 typedef struct Meta {
     size_t value; /* where the value starts in meta_text */
     int    shard; /* the last shard that held the key */

@@ -16,7 +16,7 @@ enum { BUDGET_BASE = 16 << 20, BUDGET_PER_BYTE = 48, JSON_BYTES_MAX = 256 << 20 
 
 /* What jansson may still allocate on this thread.  Outside a parse there is no budget. */
 static _Thread_local struct {
-    bool   on, spent;
+    bool   on, spent, failed; /* over the budget; refused by the system */
     size_t left;
 } t_budget;
 
@@ -31,7 +31,9 @@ static void *budget_alloc(size_t bytes)
         }
         t_budget.left -= cost;
     }
-    return mem_alloc(bytes);
+    void *p = mem_alloc(bytes);
+    if (!p) t_budget.failed = true;
+    return p;
 }
 
 static void budget_install(void)
@@ -76,14 +78,14 @@ int json_parse(Json **out, const char *text, size_t n, const char *what, aha_err
 
     json_error_t err = {0};
     t_budget.on = true;
-    t_budget.spent = false;
+    t_budget.spent = t_budget.failed = false;
     t_budget.left = BUDGET_BASE + BUDGET_PER_BYTE * n;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &err);
     t_budget.on = false;
     if (*out) return 0;
     if (t_budget.spent)
         return error_set(e, AHA_ERR_LIMIT, "%s: the JSON needs more memory than %d bytes for each of its own", what, BUDGET_PER_BYTE);
-    if (json_error_code(&err) == json_error_out_of_memory) return format_nomem(what, e);
+    if (t_budget.failed || json_error_code(&err) == json_error_out_of_memory) return format_nomem(what, e);
     char words[192];
     error_quote(words, sizeof words, err.text, strlen(err.text));
     return error_set(e, AHA_ERR_FORMAT, "%s: line %d column %d: %s, expected JSON", what, err.line, err.column, words);
