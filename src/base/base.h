@@ -82,7 +82,8 @@ bool file_exists(const char *path);
 bool dir_exists(const char *path);
 int  dir_make(const char *path, aha_error *e);                    /* with parents; existing is not an error */
 int  dir_sync(const char *path, aha_error *e);
-int  dir_remove_all(const char *path, aha_error *e);              /* a folder, its files, and its folders of files, no deeper; absent is fine */
+/* A folder, its files, and its folders of files, no deeper; links are removed, not followed; absent is not an error. */
+int  dir_remove_all(const char *path, aha_error *e);
 /* Names in a folder, sorted, without . and ..; *names is one block to mem_free. */
 int  dir_list(const char *path, char ***names, int *n, aha_error *e);
 /* A name that may be joined to a folder: not empty, no '/', no NUL within n bytes, not "." or "..", at most 255 bytes. */
@@ -97,8 +98,16 @@ uint64_t os_memory_total(void); /* bytes of RAM, or of the cgroup's limit if sma
 uint64_t os_memory_rss(void);   /* bytes resident now */
 
 /* Fault injection for tests: the nth (1 = next) seam call of the given kinds fails, once.  os_fault_seen counts them. */
-enum { OS_FAULT_ALLOC = 1, OS_FAULT_OPEN = 2, OS_FAULT_READ = 4, OS_FAULT_WRITE = 8, OS_FAULT_SYNC = 16, OS_FAULT_MAP = 32, OS_FAULT_RENAME = 64 };
-void     os_fault_arm(unsigned kinds, uint64_t nth); /* kinds 0 disarms; resets the count */
+enum {
+    OS_FAULT_ALLOC = 1, /* also the start of a thread */
+    OS_FAULT_OPEN = 2,
+    OS_FAULT_READ = 4,
+    OS_FAULT_WRITE = 8, /* half is written: a full disk */
+    OS_FAULT_SYNC = 16,
+    OS_FAULT_MAP = 32,
+    OS_FAULT_RENAME = 64
+};
+void     os_fault_arm(unsigned kinds, uint64_t nth); /* kinds 0 disarms; nth 0 only counts; resets the count */
 uint64_t os_fault_seen(void);
 /* While on, an allocation through the seam on this thread is an internal error that is counted: the guard of "no
  * allocation inside forward".  Returns the number counted since it was switched on. */
@@ -170,13 +179,13 @@ typedef void (*LogFn)(void *user, LogLevel level, const char *line);
 void log_set(LogFn fn, void *user, LogLevel min);
 void log_msg(LogLevel level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* ---- knobs (knobs.c) ---- every environment variable that aha reads stands in one table, with type, default and help */
+/* ---- knobs (knobs.c) ---- every environment variable that aha reads stands in one table: type, default, help */
 typedef struct Knob {
     const char *name, *type, *def, *help;
 } Knob;
 const Knob *knob_table(int *n);
-const char *knob_get(const char *name);                   /* its value, or its default when unset or empty; NULL: not registered */
-int64_t     knob_int(const char *name);
+const char *knob_get(const char *name); /* its value, or its default when unset or empty; NULL: not registered */
+int64_t     knob_int(const char *name); /* a malformed value is the default: knob_check has named it */
 /* AHA_ERR_ARG when the environment holds an AHA_* variable that no knob is named like (says the nearest name), or an
  * int knob that is no whole number >= 0. */
 int         knob_check(aha_error *e);

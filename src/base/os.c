@@ -47,10 +47,11 @@ uint64_t os_alloc_guard(bool on)
     return t_guard_count;
 }
 
-static bool alloc_refused(void)
+static bool alloc_refused(size_t bytes)
 {
     if (t_guard) t_guard_count++;
-    if (!os_fault(OS_FAULT_ALLOC)) return false;
+    /* No object may be larger than PTRDIFF_MAX; C libraries refuse it too, the sanitizers' abort. */
+    if (!os_fault(OS_FAULT_ALLOC) && bytes <= PTRDIFF_MAX) return false;
     errno = ENOMEM;
     return true;
 }
@@ -58,19 +59,20 @@ static bool alloc_refused(void)
 /* ---- memory ---- */
 void *mem_alloc(size_t bytes)
 {
-    return alloc_refused() ? NULL : malloc(bytes ? bytes : 1);
+    return alloc_refused(bytes) ? NULL : malloc(bytes ? bytes : 1);
 }
 
 void *mem_zalloc(size_t count, size_t bytes)
 {
-    size_t total;
-    if (alloc_refused() || !size_mul(count, bytes, &total)) return NULL;
+    size_t total = SIZE_MAX; /* what an overflow leaves is refused */
+    (void)size_mul(count, bytes, &total);
+    if (alloc_refused(total)) return NULL;
     return calloc(total ? total : 1, 1);
 }
 
 void *mem_realloc(void *p, size_t bytes)
 {
-    return alloc_refused() ? NULL : realloc(p, bytes ? bytes : 1);
+    return alloc_refused(bytes) ? NULL : realloc(p, bytes ? bytes : 1);
 }
 
 char *mem_strdup(const char *s)
@@ -97,7 +99,7 @@ static size_t pages_round(size_t bytes)
 void *mem_pages(size_t bytes)
 {
     size_t n = pages_round(bytes), all = n;
-    if (alloc_refused() || n == 0) return NULL;
+    if (alloc_refused(bytes) || n == 0) return NULL;
     bool huge = n >= 2 * HUGE_PAGE;
     if (huge && !size_add(n, HUGE_PAGE, &all)) return NULL;
     uint8_t *p = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
