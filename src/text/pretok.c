@@ -2,7 +2,8 @@
  *
  * A tokenizer.json names regular expressions.  They are programs from outside, so none is ever compiled: each pattern of
  * the known families is recognised by its exact text, and our own spelling of it is compiled instead.  Ours writes \s out
- * as Unicode's White_Space, because PCRE2's includes U+180E and the engine behind Hugging Face's tokenizers does not.
+ * as Unicode's White_Space, because PCRE2's includes U+180E and the engine behind Hugging Face's tokenizers does not, and
+ * adds the characters that this engine knows and PCRE2 10.42 does not (unicode_new.h): an emoji of 2022 is a symbol.
  *
  * Several stages (DeepSeek has three) refine each other: a stage sees every piece of the stage before as a text of its
  * own, so that (?!\S) holds at the end of the piece. */
@@ -11,38 +12,47 @@
 #include <string.h>
 
 #include "inner.h"
+#include "unicode_new.h"
 
 #define WS "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define SPACES_TAIL "[" WS "]*[\\r\\n]+|[" WS "]+(?![^" WS "])|[" WS "]+"
-#define CONTRACTION "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+#define L "\\p{L}" NEW_L
+#define M "\\p{M}" NEW_M
+#define N "\\p{N}" NEW_N
+#define P "\\p{P}" NEW_P
+#define S "\\p{S}" NEW_S
+#define SPACES "[" WS "]*[\\r\\n]+|[" WS "]+(?![^" WS "])|[" WS "]+"
+#define ASCII_WORD "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|"
+#define CONTRACTION "(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
+
 #define DEEPSEEK_CJK "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
-#define DEEPSEEK_WORDS(newlines, spaces) \
-    ("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^" newlines "\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[" newlines "]*|" spaces)
+#define DEEPSEEK_WORDS(newlines) \
+    (ASCII_WORD "[^" newlines "\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[" newlines "]*|\\s*[" newlines "]+|\\s+(?!\\S)|\\s+")
+#define LLAMA_WORDS(numbers) \
+    (CONTRACTION "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")
+#define OUR_LLAMA_WORDS(numbers) (CONTRACTION "[^\\r\\n" L N "]?[" L "]+|" numbers "| ?[^" WS L N "]+[\\r\\n]*|" SPACES)
 
 const char PRETOK_GPT2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
-const char *const PRETOK_DEEPSEEK[3] = {
-    "\\p{N}{1,3}",
-    DEEPSEEK_CJK,
-    DEEPSEEK_WORDS("\r\n", "\\s*[\r\n]+|\\s+(?!\\S)|\\s+"),
-};
+const char *const PRETOK_DEEPSEEK[3] = {"\\p{N}{1,3}", DEEPSEEK_CJK, DEEPSEEK_WORDS("\r\n")};
 
 static const struct Known {
     const char *theirs; /* with CR and LF written as \r and \n */
     const char *ours;
 } KNOWN[] = {
     /* DeepSeek V3, R1: three stages */
-    {"\\p{N}{1,3}", "\\p{N}{1,3}"},
+    {"\\p{N}{1,3}", "[" N "]{1,3}"},
     {DEEPSEEK_CJK, DEEPSEEK_CJK},
-    {DEEPSEEK_WORDS("\\r\\n", "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"), DEEPSEEK_WORDS("\\r\\n", SPACES_TAIL)},
+    {DEEPSEEK_WORDS("\\r\\n"), ASCII_WORD "[^\\r\\n" L P S "]?[" L M "]+| ?[" P S "]+[\\r\\n]*|" SPACES},
     /* Qwen 2, 2.5, 3 */
-    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     CONTRACTION "\\p{N}| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*|" SPACES_TAIL},
+    {LLAMA_WORDS("\\p{N}"), OUR_LLAMA_WORDS("[" N "]")},
     /* Llama 3 */
-    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     CONTRACTION "\\p{N}{1,3}| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*|" SPACES_TAIL},
-    {PRETOK_GPT2, "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" WS "\\p{L}\\p{N}]+|[" WS "]+(?![^" WS "])|[" WS "]+"},
+    {LLAMA_WORDS("\\p{N}{1,3}"), OUR_LLAMA_WORDS("[" N "]{1,3}")},
+    {PRETOK_GPT2, "'s|'t|'re|'ve|'m|'ll|'d| ?[" L "]+| ?[" N "]+| ?[^" WS L N "]+|[" WS "]+(?![^" WS "])|[" WS "]+"},
 };
+#undef L
+#undef M
+#undef N
+#undef P
+#undef S
 
 /* Published files hold CR and LF either as characters or as \r and \n. */
 static bool pattern_is(const char *known, const char *s, size_t n)
