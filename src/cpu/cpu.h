@@ -1,0 +1,19 @@
+/* cpu: the kernel table filled for this processor.  Plain C fills every entry (ref_*.c); each ISA's file overwrites what
+ * it does better, oldest first. */
+#ifndef AHA_CPU_CPU_H
+#define AHA_CPU_CPU_H
+
+#include "../base/base.h"
+#include "../tensor/kernels.h"
+
+/* The table for this processor; mask names the newest ISA allowed ("ref", "avx2", "avx512"), NULL or "" for the best.
+ * NULL with an error for an unknown name or one that this processor lacks.  The tables live as long as the program. */
+const Kernels *cpu_kernels(const char *mask, aha_error *e);
+/* Every table that this processor can run, ref first; returns how many (at most max). */
+int cpu_kernels_all(const Kernels **out, int max);
+
+void kernels_init_ref(Kernels *k);
+void kernels_init_avx2(Kernels *k);
+void kernels_init_avx512(Kernels *k);
+
+#endif

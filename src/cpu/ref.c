@@ -1,0 +1,81 @@
+/* The reference table, and the kernels that copy or round: nothing is summed here. */
+#include "ref.h"
+
+void kernels_init_ref(Kernels *k)
+{
+#define X(name, isa) k->name = name##_ref;
+    KERNEL_TABLE(X)
+#undef X
+}
+
+REF(embed)
+{
+    const EmbedArgs *a = args;
+    (void)scratch;
+    for (int64_t t = i0; t < i1; t++)
+        for (int d = 0; d < a->D; d++)
+            a->out[t * a->D + d] = ref_load(a->type, a->table, (int64_t)a->token[t] * a->D + d);
+}
+
+REF(embed_back)
+{
+    const EmbedBackArgs *a = args;
+    (void)scratch;
+    for (int64_t t = 0; t < a->n; t++)
+        for (int64_t d = i0; d < i1; d++) a->dtable[(int64_t)a->token[t] * a->D + d] += a->dout[t * a->D + d];
+}
+
+REF(add)
+{
+    const AddArgs *a = args;
+    (void)scratch;
+    for (int64_t r = i0; r < i1; r++)
+        for (int i = 0; i < a->cols; i++)
+            a->y[r * a->y_row + i] = r_fma(a->scale, a->b[r * a->b_row + i], a->a[r * a->a_row + i]);
+}
+
+REF(col_sum)
+{
+    const ColSumArgs *a = args;
+    (void)scratch;
+    for (int64_t r = 0; r < a->rows; r++)
+        for (int64_t i = i0; i < i1; i++) a->y[i] += a->x[r * a->x_row + i];
+}
+
+REF(gather)
+{
+    const GatherArgs *a = args;
+    (void)scratch;
+    for (int64_t r = i0; r < i1; r++)
+        memcpy(a->y + r * a->cols, a->x + a->row[r] * a->x_row, (size_t)a->cols * sizeof(real));
+}
+
+static void store(Dtype t, void *dst, int64_t i, real v)
+{
+    switch (t) {
+    case DT_F16: ((uint16_t *)dst)[i] = f32_to_f16((float)v); break;
+    case DT_BF16: ((uint16_t *)dst)[i] = f32_to_bf16((float)v); break;
+    default: ((real *)dst)[i] = v;
+    }
+}
+
+REF(kv_store)
+{
+    const KvStoreArgs *a = args;
+    (void)scratch;
+    for (int64_t r = i0; r < i1; r++)
+        for (int i = 0; i < a->cols; i++) store(a->to, a->dst[r], i, a->x[r * a->x_row + i]);
+}
+
+REF(round)
+{
+    const RoundArgs *a = args;
+    (void)scratch;
+    if (a->type == DT_F32) return;
+    for (int64_t r = i0; r < i1; r++)
+        for (int i = 0; i < a->cols; i++) {
+            real *x = &a->x[r * a->x_row + i], h; /* h: room for any type */
+            store(a->type, &h, 0, *x);
+            *x = ref_load(a->type, &h, 0);
+        }
+}

@@ -1,0 +1,30 @@
+/* What the reference kernels share.  They follow tensor/kernels.h to the letter and are the check of every fast kernel. */
+#ifndef AHA_CPU_REF_H
+#define AHA_CPU_REF_H
+
+#include "cpu.h"
+
+/* element i of data of a type that linear, embed or the cache may hold */
+static inline real ref_load(Dtype t, const void *p, int64_t i)
+{
+    switch (t) {
+    case DT_F16: return (real)f16_to_f32(((const uint16_t *)p)[i]);
+    case DT_BF16: return (real)bf16_to_f32(((const uint16_t *)p)[i]);
+    default: return ((const real *)p)[i];
+    }
+}
+
+/* Sums in 16 lanes: element i goes into lane i mod 16, then the lanes are added as a binary tree (0+8, 1+9, ...). */
+static inline real ref_lanes_sum(real lane[16])
+{
+    for (int w = 8; w >= 1; w /= 2)
+        for (int i = 0; i < w; i++) lane[i] += lane[i + w];
+    return lane[0];
+}
+
+#define REF(name) void name##_ref(const void *args, int64_t i0, int64_t i1, void *scratch)
+#define X(name, isa) REF(name);
+KERNEL_TABLE(X)
+#undef X
+
+#endif

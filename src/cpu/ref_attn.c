@@ -1,0 +1,176 @@
+/* Causal attention over pages of keys, forward and backward. */
+#include "ref.h"
+
+typedef struct Item { /* one query row's view of its keys */
+    const KeySpan *span;
+    int64_t        row;  /* in the batch */
+    int            pos, h, g;
+    const real    *q;
+} Item;
+
+static real key_at(const AttnArgs *a, const Item *it, int j, int d)
+{
+    return ref_load(a->type, it->span->key[j / KV_PAGE], (j % KV_PAGE) * a->key_row + (int64_t)it->g * a->dk + d);
+}
+static real val_at(const AttnArgs *a, const Item *it, int j, int d)
+{
+    return ref_load(a->type, it->span->val[j / KV_PAGE], (j % KV_PAGE) * a->val_row + (int64_t)it->g * a->dv + d);
+}
+
+/* scale * q.k_j; the chain is cut every GEMM_KC as in gemm */
+static real score(const AttnArgs *a, const Item *it, int j)
+{
+    real sum = 0;
+    for (int d0 = 0; d0 < a->dk; d0 += GEMM_KC) {
+        real block = 0;
+        for (int d = d0; d < a->dk && d < d0 + GEMM_KC; d++) block = r_fma(it->q[d], key_at(a, it, j, d), block);
+        sum = d0 == 0 ? block : sum + block;
+    }
+    return a->scale * sum;
+}
+
+static Item item_of(const AttnArgs *a, const KeySpan *s, int i, int h)
+{
+    int64_t row = s->row0 + i;
+    return (Item){s, row, s->pos0 + i, h, (int)((int64_t)h * a->G / a->H), a->q + row * a->q_row + h * a->q_head};
+}
+
+static void attend(const AttnArgs *a, const Item *it)
+{
+    real *o = a->out + it->row * a->out_row + (int64_t)it->h * a->dv, m = -REAL_INF, l = 0;
+    for (int d = 0; d < a->dv; d++) o[d] = 0;
+    for (int j0 = 0; j0 <= it->pos; j0 += KV_PAGE) {
+        int  n = it->pos + 1 - j0 < KV_PAGE ? it->pos + 1 - j0 : KV_PAGE;
+        real s[KV_PAGE], m1 = m, fix, sum = 0;
+        for (int j = 0; j < n; j++) {
+            s[j] = score(a, it, j0 + j);
+            if (s[j] > m1) m1 = s[j];
+        }
+        fix = r_exp(m - m1);
+        for (int j = 0; j < n; j++) {
+            s[j] = r_exp(s[j] - m1);
+            sum += s[j];
+        }
+        l = r_fma(l, fix, sum);
+        for (int d = 0; d < a->dv; d++) {
+            real block = 0;
+            for (int j = 0; j < n; j++) block = r_fma(s[j], val_at(a, it, j0 + j, d), block);
+            o[d] = r_fma(o[d], fix, block);
+        }
+        m = m1;
+    }
+    for (int d = 0; d < a->dv; d++) o[d] /= l;
+    if (a->lse) a->lse[it->row * a->H + it->h] = m + r_log(l);
+}
+
+REF(attn)
+{
+    const AttnArgs *a = args;
+    int             per = a->H / a->G;
+    (void)scratch;
+    for (int64_t n = i0; n < i1; n++) {
+        const KeySpan *s = &a->span[a->item[3 * n]];
+        int            r0 = a->item[3 * n + 1], g = a->item[3 * n + 2];
+        for (int i = r0; i < r0 + a->tile && i < s->n; i++)
+            for (int h = g * per; h < (g + 1) * per; h++) {
+                Item it = item_of(a, s, i, h);
+                attend(a, &it);
+            }
+    }
+}
+
+REF(attn_delta)
+{
+    const AttnArgs *a = args;
+    (void)scratch;
+    for (int64_t t = i0; t < i1; t++)
+        for (int h = 0; h < a->H; h++) {
+            real lane[16] = {0};
+            for (int64_t d = 0, o = t * a->out_row + (int64_t)h * a->dv; d < a->dv; d++)
+                lane[d & 15] = r_fma(a->out[o + d], a->dout[o + d], lane[d & 15]);
+            a->delta[t * a->H + h] = ref_lanes_sum(lane);
+        }
+}
+
+/* p = exp(s - lse), dp = dout . v, ds = p (dp - delta) * scale */
+static real d_score(const AttnArgs *a, const Item *it, int j, real *p)
+{
+    const real *dout = a->dout + it->row * a->out_row + (int64_t)it->h * a->dv;
+    real        dp = 0;
+    *p = r_exp(score(a, it, j) - a->lse[it->row * a->H + it->h]);
+    for (int d = 0; d < a->dv; d++) dp = r_fma(dout[d], val_at(a, it, j, d), dp);
+    return *p * (dp - a->delta[it->row * a->H + it->h]) * a->scale;
+}
+
+/* dq += sum_j ds_j k_j: pages ascending, a chain inside a page */
+REF(attn_back_q)
+{
+    const AttnArgs *a = args;
+    int             per = a->H / a->G;
+    (void)scratch;
+    for (int64_t n = i0; n < i1; n++) {
+        const KeySpan *s = &a->span[a->item[3 * n]];
+        int            r0 = a->item[3 * n + 1], g = a->item[3 * n + 2];
+        for (int i = r0; i < r0 + a->tile && i < s->n; i++)
+            for (int h = g * per; h < (g + 1) * per; h++) {
+                Item  it = item_of(a, s, i, h);
+                real *dq = a->dq + it.row * a->q_row + it.h * a->q_head;
+                for (int j0 = 0; j0 <= it.pos; j0 += KV_PAGE) {
+                    int  m = it.pos + 1 - j0 < KV_PAGE ? it.pos + 1 - j0 : KV_PAGE;
+                    real ds[KV_PAGE], p;
+                    for (int j = 0; j < m; j++) ds[j] = d_score(a, &it, j0 + j, &p);
+                    for (int d = 0; d < a->dk; d++) {
+                        real block = 0;
+                        for (int j = 0; j < m; j++) block = r_fma(ds[j], key_at(a, &it, j0 + j, d), block);
+                        dq[d] += block;
+                    }
+                }
+            }
+    }
+}
+
+/* ds and p of key j for a tile's (row, head) pairs, heads fastest; rows before j count nothing */
+static void tile_scores(const AttnArgs *a, const KeySpan *s, int r0, int r1, int g, int j, real *ds, real *p)
+{
+    int per = a->H / a->G;
+    for (int i = r0; i < r1; i++)
+        for (int h = 0; h < per; h++) {
+            Item it = item_of(a, s, i, g * per + h);
+            int  n = (i - r0) * per + h;
+            ds[n] = p[n] = 0;
+            if (i >= j) ds[n] = d_score(a, &it, j, &p[n]);
+        }
+}
+
+/* An item is a page of keys of one key head.  dk_j += sum ds q, then dv_j += sum p dout: query tiles of `tile` rows
+ * ascending, inside a tile a chain over (row, head), heads fastest; a tile's sum is added to what is there. */
+REF(attn_back_kv)
+{
+    const AttnArgs *a = args;
+    int             per = a->H / a->G;
+    real           *ds = scratch, *p = ds + (int64_t)a->tile * per;
+    for (int64_t n = i0; n < i1; n++) {
+        const KeySpan *s = &a->span[a->item[3 * n]];
+        int            j0 = a->item[3 * n + 1] * KV_PAGE, g = a->item[3 * n + 2];
+        int            j1 = j0 + KV_PAGE < s->n ? j0 + KV_PAGE : s->n;
+        for (int r0 = j0 / a->tile * a->tile; r0 < s->n; r0 += a->tile)
+            for (int j = j0; j < j1; j++) {
+                int   r1 = r0 + a->tile < s->n ? r0 + a->tile : s->n;
+                real *dk = a->dk_out + (s->row0 + j) * a->key_row + (int64_t)g * a->dk;
+                real *dv = a->dv_out + (s->row0 + j) * a->val_row + (int64_t)g * a->dv;
+                tile_scores(a, s, r0, r1, g, j, ds, p);
+                for (int d = 0; d < a->dk; d++) {
+                    real sum = 0;
+                    for (int i = 0; i < (r1 - r0) * per; i++)
+                        sum = r_fma(ds[i], a->q[(s->row0 + r0 + i / per) * a->q_row + (g * per + i % per) * a->q_head + d], sum);
+                    dk[d] += sum;
+                }
+                for (int d = 0; d < a->dv; d++) {
+                    real sum = 0;
+                    for (int i = 0; i < (r1 - r0) * per; i++)
+                        sum = r_fma(p[i], a->dout[(s->row0 + r0 + i / per) * a->out_row + (int64_t)(g * per + i % per) * a->dv + d], sum);
+                    dv[d] += sum;
+                }
+            }
+    }
+}

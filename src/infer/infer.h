@@ -1,0 +1,94 @@
+/* infer: sequences on a paged cache, batched.  The public API (include/aha.h) is a thin coat over this; the trainer's
+ * rollouts use it directly.
+ *
+ * Same answer: what a sequence gets does not depend on what else is in the batch, how its prompt was chunked, what was
+ * cached, or how many threads run.  Sampling draws its random numbers from (seed, stream, position). */
+#ifndef AHA_INFER_INFER_H
+#define AHA_INFER_INFER_H
+
+#include "../model/model.h"
+
+/* ---- pages (kvcache.c) ----
+ * Pages of KV_PAGE positions, reference counted.  A full page of known tokens is registered under the hash of all tokens up
+ * to its end (chained page by page), so that another sequence with the same beginning shares it.  Pages nobody holds stay
+ * findable until they are needed for something else (oldest first).  A page that a sequence still writes to is its own. */
+typedef struct KvCache KvCache;
+int  kvcache_new(KvCache **out, const Model *m, int n_pages, aha_error *e);
+void kvcache_free(KvCache *k);
+int  kvcache_pages_free(const KvCache *k);  /* free or reclaimable */
+int  kvcache_pages_total(const KvCache *k);
+size_t kvcache_bytes(const Model *m, int n_pages);
+Kv  *kvcache_kv(KvCache *k);                /* for the ops; the caller sets table */
+/* Forgets what can be found by hash (after the weights changed: rollouts between optimiser steps). */
+void kvcache_forget(KvCache *k);
+
+/* ---- sampling (sampler.c) ---- */
+typedef struct SampleParams {
+    float    temperature; /* 0: greedy, ties to the lower id */
+    float    top_p;       /* 1: off */
+    int      top_k;       /* 0: off */
+    float    min_p;       /* 0: off */
+    uint64_t seed, stream; /* random numbers: philox(seed, stream, position of the new token) */
+} SampleParams;
+/* Picks an id from logits [V] (unchanged) for the token at `position`; *logp: its log-probability under the plain softmax
+ * of the logits (temperature 1), the same bits as op logprob gives; NULL: not wanted.  scratch [V]. */
+int32_t sample_token(const Ctx *c, const real *logits, int V, const SampleParams *p, int position, real *scratch, real *logp);
+
+/* ---- the engine (engine.c, scheduler.c) ---- not thread-safe: one thread drives it ---- */
+typedef enum SeqState { SEQ_WAITING, SEQ_PREFILL, SEQ_DECODING, SEQ_DONE } SeqState;
+typedef enum SeqFinish { SEQ_FINISH_NONE, SEQ_FINISH_STOP, SEQ_FINISH_LENGTH, SEQ_FINISH_CANCELLED, SEQ_FINISH_ERROR } SeqFinish;
+
+typedef struct EngineOptions {
+    int    batch_max;  /* rows of one step; 0: 512 */
+    int    chunk;      /* prompt tokens of one sequence per step; 0: 128 */
+    int    seqs_max;   /* sequences decoding at once; 0: 64 */
+    int    pages;      /* of the cache; 0: enough for seqs_max sequences of ctx_max, at most half of the memory */
+    int    ctx_max;    /* positions of one sequence; 0: min(model's max_pos, 4096) */
+    bool   draft;      /* speculate with the MTP layer where greedy verification keeps the answer the same */
+} EngineOptions;
+
+typedef struct Seq Seq;
+typedef struct SeqRequest {
+    const int32_t *prompt; /* copied */
+    int            n_prompt, max_new;
+    SampleParams   sample;
+    const int32_t *stop;   /* ids that end the sequence (kept out of the output); copied */
+    int            n_stop;
+    bool           want_logp;       /* keep each generated token's log-probability */
+    bool           no_cache;        /* neither look pages up nor register them */
+    /* called from engine_step after each new token; may call engine_cancel.  NULL: none */
+    void (*on_token)(void *user, Seq *s, int32_t token, float logp);
+    void (*on_done)(void *user, Seq *s);
+    void  *user;
+} SeqRequest;
+
+typedef struct Engine Engine;
+int  engine_new(Engine **out, const Model *m, const Kernels *k, Pool *pool, const EngineOptions *o, aha_error *e);
+void engine_free(Engine *g);
+/* Admits a request: AHA_ERR_LIMIT when prompt + max_new can never fit, AHA_ERR_ARG for ids outside the vocabulary. */
+int  engine_submit(Engine *g, const SeqRequest *r, Seq **out, aha_error *e);
+/* One batch: prompt chunks of some, one token of each that decodes.  Returns how many sequences are still unfinished, or a
+ * negative error (then the sequences of that batch are done with SEQ_FINISH_ERROR; the engine lives on). */
+int  engine_step(Engine *g, aha_error *e);
+int  engine_run(Engine *g, aha_error *e); /* steps until all are done */
+void engine_cancel(Engine *g, Seq *s);
+void engine_weights_changed(Engine *g);
+/* Teacher forcing: log-probabilities of tokens[1..n) given what is before, and, when logits is not NULL, all logits
+ * [n, V] row by row through the callback.  Through the cache in chunks, as a prompt would be. */
+int  engine_score(Engine *g, const int32_t *tokens, int n, float *logp, void (*row)(void *user, int i, const real *logits), void *user,
+                  aha_error *e);
+
+SeqState       seq_state(const Seq *s);
+SeqFinish      seq_finish(const Seq *s);
+const int32_t *seq_tokens(const Seq *s, int *n);  /* generated so far, without the stop token */
+const float   *seq_logp(const Seq *s);            /* as many, and one more for the stop token if it ended by one; NULL unless asked for */
+int            seq_stop_token(const Seq *s);      /* the id that ended it, or -1 */
+int            seq_prompt_cached(const Seq *s);   /* prompt tokens found in the cache */
+void           seq_free(Seq *s);                  /* only when done */
+
+typedef struct EngineStats {
+    int64_t steps, rows, prompt_tokens, cached_tokens, new_tokens, drafted, accepted;
+} EngineStats;
+EngineStats engine_stats(const Engine *g);
+
+#endif

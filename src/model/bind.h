@@ -1,0 +1,23 @@
+/* The table of a model's weights: Hugging Face name, place in the structs, shape.  Loading, saving and random
+ * initialisation all walk it, so a name is spelled once. */
+#ifndef AHA_MODEL_BIND_H
+#define AHA_MODEL_BIND_H
+
+#include "model.h"
+
+enum { BIND_RESIDUAL_OUT = 1, BIND_EMBED = 2, BIND_VECTOR = 4 };
+typedef struct BindItem {
+    Weight  *w;
+    char     name[128];
+    int      rows, cols;
+    unsigned flags;
+} BindItem;
+/* Calls fn for every weight that the model's config has, in the order of their ids; stops at the first nonzero result. */
+typedef int BindFn(void *user, const BindItem *item, aha_error *e);
+int bind_walk(Model *m, BindFn *fn, void *user, aha_error *e);
+/* Allocates the layers and expert arrays of m->cfg; everything zero. */
+int bind_allocate(Model *m, aha_error *e);
+/* inv_freq, scales, the resident expert store, kv_shape: everything that follows from the config. */
+int bind_finish(Model *m, const ModelOptions *o, aha_error *e);
+
+#endif

@@ -1,0 +1,91 @@
+/* model: the decoder.  Each architecture is written once (dense.c, deepseek_v3.c) as a plain function over the ops; the
+ * same function decodes, prefills, batches strangers and trains. */
+#ifndef AHA_MODEL_MODEL_H
+#define AHA_MODEL_MODEL_H
+
+#include "../format/format.h"
+#include "../tensor/tensor.h"
+
+/* One decoder layer's weights.  data == NULL: this architecture has none of it. */
+typedef struct Layer {
+    Weight attn_norm; /* [D] */
+    /* grouped-query attention */
+    Weight q, k, v;                /* [H*N, D] [G*N, D] [G*N, D] */
+    Weight q_bias, k_bias, v_bias; /* qwen2 */
+    Weight q_norm, k_norm;         /* qwen3: [N] */
+    /* multi-head latent attention */
+    Weight q_a, q_a_norm, q_b; /* [Q, D] [Q] [H*(N+R), Q]; without a query latent q above is [H*(N+R), D] */
+    Weight kv_a, kv_a_norm;    /* [C+R, D] [C] */
+    Weight kv_b;               /* [H*(N+V'), C]: per head N rows for keys, then V' for values */
+    Weight o;                  /* [D, H*N] or [D, H*V'] */
+    Weight ffn_norm;           /* [D] */
+    Weight gate, up, down;     /* dense feed-forward: [F, D] [F, D] [D, F] */
+    /* mixture of experts */
+    Weight route, route_bias;                /* [E, D] [E] */
+    Weight shared_gate, shared_up, shared_down;
+    Weight *expert_gate, *expert_up, *expert_down; /* [E] each; NULL: a dense layer */
+    /* a next-token prediction layer has these too */
+    Weight mtp_embed_norm, mtp_hidden_norm, mtp_proj; /* enorm [D], hnorm [D], eh_proj [D, 2D] */
+    Weight mtp_head_norm;                             /* shared_head.norm [D] */
+} Layer;
+
+typedef struct Model {
+    Config      cfg;
+    Weight      embed, norm, head; /* [V, D] [D] [V, D]; tied: head is embed */
+    Layer      *layer;             /* [n_layer + n_mtp] */
+    int         n_weight;          /* weights with an id */
+    Weight    **weight;            /* [n_weight] by id */
+    ExpertStore *store;
+    double     *inv_freq;          /* [R/2] */
+    int         rope_cols;         /* R */
+    double      attn_scale;
+    Kv          kv_shape;          /* type, columns and layers of its cache; no pages */
+    WeightFile *file;              /* what the data points into, or NULL */
+    void       *owned;             /* memory of weights that were converted or trained */
+    size_t      owned_bytes;
+} Model;
+
+/* How to read what configs leave open. */
+typedef struct ModelOptions {
+    Dtype kv_type;   /* F32 (0) by default */
+    bool  trainable; /* all weights to f32 in own memory, written by the trainer */
+} ModelOptions;
+
+/* Opens a Hugging Face folder, or, with path NULL, the given config and weights.  Binds every tensor by table, checks every
+ * shape once.  The file stays mapped until model_free. */
+int  model_open(Model **out, const char *path, const ModelOptions *o, aha_error *e);
+int  model_bind(Model **out, const Config *cfg, WeightFile *file, const ModelOptions *o, aha_error *e); /* takes file when it succeeds */
+/* A new model with random weights: normal, standard deviation 1/sqrt(columns) for matrices (embeddings: 1/sqrt(D)) scaled
+ * by `scale`; norms 1; biases 0.  The outputs into the residual stream are divided by sqrt(2 L). */
+int  model_init_random(Model **out, const Config *cfg, const ModelOptions *o, uint64_t seed, aha_error *e);
+void model_free(Model *m);
+int  model_save(const Model *m, const char *dir, Dtype type, aha_error *e); /* config.json and model.safetensors */
+
+/* ---- the forward pass (decoder.c) ---- */
+/* Hidden states [T, D] before the last norm.  kv NULL: a packed batch. */
+Tensor model_hidden(Ctx *c, const Model *m, const Batch *b, Kv *kv);
+/* The last norm: what the head and the draft layer take. */
+Tensor model_final_norm(Ctx *c, const Model *m, Tensor hidden);
+/* Logits [n, V] of rows that were normed. */
+Tensor model_logits(Ctx *c, const Model *m, Tensor normed);
+/* The draft layer (MTP): row i joins the normed hidden state of position i with the embedding of token i+1 (b->token) and
+ * gives, normed for the head, what predicts token i+2. */
+Tensor model_draft(Ctx *c, const Model *m, const Batch *b, Tensor normed, Kv *kv);
+
+/* One layer of each family: x [T, D] -> [T, D]. */
+typedef struct LayerArgs {
+    const Model *m;
+    const Batch *b;
+    Kv          *kv;
+    int          layer;
+    Tensor       angles;
+} LayerArgs;
+Tensor dense_layer(Ctx *c, const void *args, Tensor x);       /* dense.c */
+Tensor deepseek_v3_layer(Ctx *c, const void *args, Tensor x); /* deepseek_v3.c */
+Tensor mlp(Ctx *c, Tensor x, const Weight *gate, const Weight *up, const Weight *down); /* decoder.c */
+
+/* Frequencies of rope with the config's scaling, and the factor of the softmax (rope_freq.c).  inv_freq [R/2]. */
+void   rope_inv_freq(const Rope *r, int R, double *inv_freq);
+double attn_softmax_scale(const Config *c);
+
+#endif

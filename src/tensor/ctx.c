@@ -1,0 +1,127 @@
+/* The context of one forward pass: arena, kernels, threads, the sticky error. */
+#include "tensor.h"
+
+#include <stdio.h>
+
+void ctx_init_dry(Ctx *c, const Kernels *k, int threads)
+{
+    memset(c, 0, sizeof *c);
+    (void)threads;
+    arena_init_dry(&c->arena);
+    c->k = k;
+}
+
+int ctx_init(Ctx *c, const Kernels *k, Pool *pool, size_t arena_bytes, size_t scratch_bytes, aha_error *e)
+{
+    size_t all;
+    int    rc;
+    memset(c, 0, sizeof *c);
+    scratch_bytes = (scratch_bytes + 4095) & ~(size_t)4095; /* workers never share a cache line */
+    if (!size_mul(scratch_bytes, (size_t)(pool ? pool_threads(pool) : 1), &all))
+        return error_set(e, AHA_ERR_LIMIT, "scratch memory for the threads does not fit into an address");
+    if ((rc = arena_init(&c->arena, arena_bytes, e)) != 0) return rc;
+    c->scratch = mem_pages(all ? all : 1);
+    if (!c->scratch) {
+        arena_free(&c->arena);
+        return error_set(e, AHA_ERR_NOMEM, "cannot get %zu bytes of scratch memory", all);
+    }
+    c->k = k;
+    c->pool = pool;
+    c->scratch_bytes = scratch_bytes;
+    return 0;
+}
+
+int ctx_init_like(Ctx *c, const Ctx *dry, Pool *pool, aha_error *e)
+{
+    int rc = ctx_init(c, dry->k, pool, dry->arena.peak + 4096, dry->scratch_peak, e);
+    if (rc == 0) c->kv_type = dry->kv_type;
+    return rc;
+}
+
+void ctx_free(Ctx *c)
+{
+    size_t all = c->scratch_bytes * (size_t)(c->pool ? pool_threads(c->pool) : 1);
+    arena_free(&c->arena);
+    if (c->scratch) mem_pages_free(c->scratch, all ? all : 1);
+    memset(c, 0, sizeof *c);
+}
+
+void ctx_fail(Ctx *c, int code, const char *fmt, ...)
+{
+    va_list ap;
+    if (c->err.code) return;
+    va_start(ap, fmt);
+    vsnprintf(c->err.text, sizeof c->err.text, fmt, ap);
+    va_end(ap);
+    c->err.code = code;
+}
+
+void ctx_reset(Ctx *c)
+{
+    arena_reset(&c->arena, 0);
+    memset(&c->err, 0, sizeof c->err);
+    if (c->tape) c->tape->last = NULL;
+}
+
+void *ctx_alloc(Ctx *c, size_t count, size_t bytes)
+{
+    size_t n;
+    void  *p;
+    if (ctx_failed(c)) return NULL;
+    if (!size_mul(count, bytes, &n) || !(p = arena_alloc(&c->arena, n))) {
+        ctx_fail(c, AHA_ERR_NOMEM, "the context's memory is full: %zu x %zu bytes wanted, %zu of %zu used", count, bytes,
+                 c->arena.used, c->arena.cap);
+        return NULL;
+    }
+    return p;
+}
+
+typedef struct RunArgs {
+    KernelFn   *fn;
+    const void *args;
+    int64_t     n, grain;
+    uint8_t    *scratch;
+    size_t      scratch_bytes;
+} RunArgs;
+
+static void run_task(void *arg, int task, int worker)
+{
+    const RunArgs *r = arg;
+    int64_t        i0 = task * r->grain, i1 = i0 + r->grain < r->n ? i0 + r->grain : r->n;
+    r->fn(r->args, i0, i1, r->scratch + (size_t)worker * r->scratch_bytes);
+}
+
+void ctx_scratch(Ctx *c, size_t bytes)
+{
+    if (bytes > c->scratch_peak) c->scratch_peak = bytes;
+}
+
+void ctx_run(Ctx *c, KernelFn *fn, const void *args, int64_t n, int64_t grain, size_t scratch_bytes)
+{
+    RunArgs r = {fn, args, n, grain, c->scratch, c->scratch_bytes};
+    if (ctx_failed(c) || n <= 0) return;
+    ctx_scratch(c, scratch_bytes);
+    if (ctx_dry(c)) return;
+    if (scratch_bytes > c->scratch_bytes) {
+        ctx_fail(c, AHA_ERR_INTERNAL, "a kernel wants %zu bytes of scratch memory, the dry run saw %zu", scratch_bytes,
+                 c->scratch_bytes);
+        return;
+    }
+    if (grain < 1) grain = r.grain = 1;
+    if ((n + grain - 1) / grain > INT32_MAX) grain = r.grain = (n + INT32_MAX - 1) / INT32_MAX;
+    if (n <= grain)
+        fn(args, 0, n, c->scratch);
+    else
+        pool_run(c->pool, (int)((n + grain - 1) / grain), run_task, &r);
+}
+
+Tensor tensor_new(Ctx *c, int rows, int cols)
+{
+    Tensor t = {NULL, rows, cols, cols};
+    if (rows < 0 || cols <= 0) {
+        ctx_fail(c, AHA_ERR_INTERNAL, "tensor of %d x %d", rows, cols);
+        return t;
+    }
+    t.data = ctx_alloc(c, (size_t)rows * (size_t)cols, sizeof(real));
+    return t;
+}

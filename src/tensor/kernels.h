@@ -1,0 +1,226 @@
+/* The kernel table: what the ops ask of a backend.  The plain C reference (src/cpu/ref_*.c) fills every entry; each ISA
+ * overwrites what it does better, oldest first.  Every kernel computes items [i0, i1) of its outputs and nothing else:
+ * the split over threads cannot change a result, because an output element is always summed in the order stated here.
+ *
+ * Strides are in elements.  Shapes use the project's alphabet: T tokens, D width, H heads, G key/value heads. */
+#ifndef AHA_TENSOR_KERNELS_H
+#define AHA_TENSOR_KERNELS_H
+
+#include "dtype.h"
+#include "rmath.h"
+
+enum {
+    GEMM_KC = 256,    /* the summed dimension is cut into blocks of this many */
+    GEMM_TILE_M = 384, /* a work item's rows and columns: multiples of every ISA's register tile */
+    GEMM_TILE_N = 32,
+    KV_PAGE = 32      /* positions per page of keys, the block of the online softmax */
+};
+
+/* C[m,n] = sum_k A[m,k] B[n,k] (+ bias[n]), or C += when accumulate.
+ * Order: k in blocks of GEMM_KC; inside a block one chain of fused multiply-adds from 0 in ascending k; the blocks' sums
+ * are added to C in ascending order (C starts as block 0, or as it was when accumulate), bias last.
+ * Items: tiles of GEMM_TILE_M x GEMM_TILE_N, column tiles fastest. */
+typedef struct GemmArgs {
+    int         M, N, K;
+    const real *a;
+    int64_t     a_row, a_k;
+    const void *b; /* of b_type */
+    int64_t     b_row, b_k;
+    Dtype       b_type;
+    real       *c;
+    int64_t     c_row;
+    const real *bias; /* [N] or NULL */
+    bool        accumulate;
+} GemmArgs;
+
+/* out[t] = row token[t] of table [V, D], as real.  Items: t */
+typedef struct EmbedArgs {
+    const void    *table;
+    Dtype          type;
+    const int32_t *token;
+    int            n, D;
+    real          *out; /* [n, D] packed */
+} EmbedArgs;
+/* dtable[token[t], d] += dout[t, d], t ascending.  Items: columns d */
+typedef struct EmbedBackArgs {
+    const int32_t *token;
+    int            n, D;
+    const real    *dout; /* [n, D] */
+    real          *dtable;
+} EmbedBackArgs;
+
+/* Root mean square norm over groups of N columns: y = x * rstd * gain, rstd = 1/sqrt(mean(x^2) + eps).
+ * The squares are summed in 16 lanes (element i into lane i mod 16), the lanes as a binary tree.  Items: rows */
+typedef struct NormArgs {
+    const real *x;
+    real       *y;
+    const real *gain; /* [N] */
+    real       *rstd; /* [rows, groups] or NULL */
+    int64_t     x_row, y_row;
+    int         groups, N;
+    real        eps;
+} NormArgs;
+/* dx += rstd * (g*dy - x * rstd^2 * mean(g*dy*x)).  Items: rows.  dgain[i] += sum dy*x*rstd, rows and groups ascending,
+ * in a second kernel whose items are the columns. */
+typedef struct NormBackArgs {
+    const real *x, *dy, *gain, *rstd;
+    real       *dx, *dgain;
+    int64_t     x_row, y_row;
+    int         rows, groups, N;
+} NormBackArgs;
+
+/* y[r, i] = a[r, i] + scale * b[r, i]; y may be a.  Items: rows */
+typedef struct AddArgs {
+    const real *a, *b;
+    real       *y;
+    int64_t     a_row, b_row, y_row;
+    int         cols;
+    real        scale;
+} AddArgs;
+/* y[i] += sum over rows of x[r, i], ascending.  Items: columns */
+typedef struct ColSumArgs {
+    const real *x;
+    int64_t     x_row;
+    int         rows;
+    real       *y;
+} ColSumArgs;
+
+/* Rotates n_heads heads of R columns of each row by the angles of cs: [T, R] holds R/2 cosines, then R/2 sines.
+ * Interleaved: pairs (2i, 2i+1); else halves (i, i + R/2).  inverse turns back.  accumulate: y += .  Items: rows */
+typedef struct RopeArgs {
+    const real *x;
+    real       *y; /* may be x */
+    const real *cs;
+    int64_t     x_row, x_head, y_row, y_head;
+    int         n_heads, R;
+    bool        interleaved, inverse, accumulate;
+} RopeArgs;
+
+/* y = silu(gate) * up.  Items: rows */
+typedef struct SwigluArgs {
+    const real *gate, *up, *dy;
+    real       *y, *dgate, *dup; /* backward: dgate +=, dup += */
+    int64_t     row;             /* of all of them */
+    int         cols;
+} SwigluArgs;
+
+/* Where the keys of one sequence lie: page p holds positions [p*KV_PAGE, (p+1)*KV_PAGE), a row a position. */
+typedef struct KeySpan {
+    int          row0, n, pos0; /* the batch's rows of this sequence and the position of the first */
+    const void **key, **val;    /* [pages] first row of each page */
+} KeySpan;
+
+/* Causal attention over pages with an online softmax.  For query t, head h, key head g = h*G/H:
+ *   pages ascending: s_j = scale * q.k_j (a chain as in gemm); m' = max(m, s_j); l = l*exp(m-m') + sum exp(s_j-m'),
+ *   o = o*exp(m-m') + sum exp(s_j-m') v_j, j ascending;  out = o / l;  lse = m + log l.
+ * Items: see attn_items: (span, tile of query rows, key head). */
+typedef struct AttnArgs {
+    const real    *q; /* head h of row t at q + t*q_row + h*q_head, dk long */
+    int64_t        q_row, q_head;
+    int            H, G, dk, dv;
+    real           scale;
+    const KeySpan *span;
+    int            n_span;
+    Dtype          type;             /* of keys and values */
+    int64_t        key_row, val_row; /* elements from a position to the next; key head g at + g*dk, value head at + g*dv */
+    real          *out;              /* [T, H*dv] */
+    int64_t        out_row;
+    real          *lse; /* [T, H] or NULL */
+    int            tile; /* query rows per item */
+    /* backward; keys are f32 rows of the packed batch there */
+    const real    *dout;
+    real          *delta;            /* delta[t,h] = sum out*dout in 16 lanes: written by attn_delta, whose items are rows */
+    real          *dq;               /* like q, += */
+    real          *dk_out, *dv_out;  /* [rows, key_row], [rows, val_row], += */
+    const int     *item;             /* [n_items][3]: span, first row or page, key head */
+} AttnArgs;
+
+/* Writes rows of x into pages as type `to`.  Items: rows */
+typedef struct KvStoreArgs {
+    const real *x;
+    int64_t     x_row;
+    int         cols;
+    Dtype       to;
+    void      **dst; /* [rows] */
+} KvStoreArgs;
+/* y = x rounded to type and back (in place).  Items: rows */
+typedef struct RoundArgs {
+    real   *x;
+    int64_t x_row;
+    int     cols;
+    Dtype   type;
+} RoundArgs;
+
+/* Chooses K experts of each row (see op_moe.c for the rule); ids ascending.  Items: rows */
+typedef struct RouteArgs {
+    const real *logits; /* [T, E] */
+    const real *bias;   /* [E] or NULL */
+    int         E, K, n_group, topk_group;
+    int         kind, scoring; /* RouteMode, RouteScore */
+    bool        norm;
+    real        route_scale;
+    int32_t    *id;     /* [T, K] ascending */
+    real       *weight; /* [T, K] */
+    real       *score;  /* [T, E] sigmoid or softmax, kept for the backward */
+    const real *dweight;
+    real       *dlogits; /* backward: += */
+} RouteArgs;
+
+/* y[t] (+)= sum_k weight[t,k] * x[slot[t,k]], k ascending.  Items: rows t */
+typedef struct CombineArgs {
+    const real    *x; /* [T*K, cols] */
+    const int32_t *slot;
+    const real    *weight; /* NULL: 1 */
+    real          *y;
+    int64_t        y_row;
+    int            K, cols;
+    bool           accumulate;
+    /* backward */
+    const real    *dy;
+    real          *dx, *dweight;
+} CombineArgs;
+/* y[i] = x[row[i]].  Items: i */
+typedef struct GatherArgs {
+    const real    *x;
+    int64_t        x_row;
+    const int32_t *row;
+    real          *y; /* packed [n, cols] */
+    int            cols;
+} GatherArgs;
+
+/* logits [n, V] -> logp[i*2] = log p(target), logp[i*2+1] = entropy.  Backward turns logits into d(logits) in place:
+ * dlogp * (onehot - p) - dent * p * (log p + entropy).  Sums in 16 lanes as in norm.  Items: rows */
+typedef struct XentArgs {
+    real          *logits;
+    int            V;
+    const int32_t *target;
+    real          *logp;        /* [n, 2] */
+    const real    *dlogp;       /* [n, 2] */
+} XentArgs;
+
+typedef void KernelFn(const void *args, int64_t i0, int64_t i1, void *scratch);
+
+/* X(name, needs an own ISA version?)  0 marks an intended hole: too little work to be worth a second spelling */
+#define KERNEL_TABLE(X)                                                                                               \
+    X(gemm, 1) X(embed, 0) X(embed_back, 0) X(rmsnorm, 1) X(rmsnorm_back_x, 1) X(rmsnorm_back_gain, 1) X(add, 1)      \
+    X(col_sum, 1) X(rope, 1) X(swiglu, 1) X(swiglu_back, 1) X(attn, 1) X(attn_delta, 0) X(attn_back_q, 1) X(attn_back_kv, 1)           \
+    X(kv_store, 0) X(round, 0) X(route, 0) X(route_back, 0) X(combine, 1) X(combine_back, 1) X(gather, 0)             \
+    X(xent, 1) X(xent_back, 1)
+
+typedef struct Kernels {
+    const char *isa; /* "ref", "avx2", "avx512" */
+#define X(name, isa) KernelFn *name;
+    KERNEL_TABLE(X)
+#undef X
+} Kernels;
+
+/* bytes of scratch that one worker needs */
+static inline size_t gemm_scratch(void) { return ((size_t)GEMM_KC * (GEMM_TILE_N + 32) + 64) * sizeof(real); }
+static inline size_t attn_scratch(int tile, int heads, int dk, int dv)
+{
+    size_t rows = (size_t)tile * (size_t)heads;
+    return (rows * ((size_t)dk + 2 * (size_t)dv + 4 + 2 * KV_PAGE) + (size_t)KV_PAGE * (2 * (size_t)dk + 2 * (size_t)dv + 256) +
+            4096) * sizeof(real) + gemm_scratch();
+}
+
+#endif

@@ -1,0 +1,184 @@
+/* attn: causal attention of grouped queries over pages of keys, one definition for a cache and for packed batches.
+ *   s_ij = scale q_i . k_j (j <= i),  p = softmax_j s,  o_i = sum_j p_ij v_j        (order of summation: kernels.h)
+ *   with delta_i = o_i . do_i:  ds_ij = p_ij (do_i . v_j - delta_i) scale,
+ *   dq_i += sum_j ds_ij k_j,  dk_j += sum_i ds_ij q_i,  dv_j += sum_i p_ij do_i
+ * A packed sequence's page p is its rows [32p, 32p+32): the same blocks as in the cache, hence the same bits. */
+#include "tensor.h"
+
+bool kv_layout(Kv *kv)
+{
+    size_t row = (size_t)kv->key_cols + (size_t)kv->val_cols, bytes;
+    if (!size_mul(row, (size_t)KV_PAGE, &bytes)) return false;
+    if (!size_mul(bytes, kv->type == DT_F32 ? sizeof(real) : 2, &bytes) || !size_add(bytes, 63, &bytes)) return false;
+    kv->layer_bytes = bytes & ~(size_t)63;
+    return size_mul(kv->layer_bytes, (size_t)kv->n_layer, &kv->page_bytes);
+}
+
+typedef struct Spans {
+    KeySpan *span;
+    int      n;
+    int     *item; /* [n_item][3] */
+    int      n_item;
+    int     *page_item; /* backward: [n_page_item][3] */
+    int      n_page_item;
+} Spans;
+
+static int span_len(const Batch *b, int r0)
+{
+    int n = 1;
+    while (r0 + n < b->n && b->seq[r0 + n] == b->seq[r0]) n++;
+    return n;
+}
+static int pages_of(int len) { return (len + KV_PAGE - 1) / KV_PAGE; }
+
+static void fill_pages(KeySpan *s, const Batch *b, const Kv *kv, int layer, Tensor k, Tensor v, bool v_in_k)
+{
+    int pages = pages_of(s->pos0 + s->n);
+    for (int p = 0; p < pages; p++) {
+        if (kv) {
+            int32_t  id = kv->table[b->seq[s->row0]][p];
+            uint8_t *at = kv->base + (size_t)id * kv->page_bytes + (size_t)layer * kv->layer_bytes;
+            size_t   keys = (size_t)KV_PAGE * (size_t)kv->key_cols * (kv->type == DT_F32 ? sizeof(real) : 2);
+            s->key[p] = at;
+            s->val[p] = v_in_k ? at : at + keys;
+        } else {
+            s->key[p] = tensor_row(k, s->row0 + p * KV_PAGE);
+            s->val[p] = v_in_k ? s->key[p] : tensor_row(v, s->row0 + p * KV_PAGE);
+        }
+    }
+}
+
+/* query rows of an item: about 64 (row, head) pairs.  Depends on the shape alone: the backward sums by tiles. */
+static int tile_rows(AttnShape s)
+{
+    int per = s.H / s.G;
+    return per >= 64 ? 1 : 64 / per;
+}
+
+static bool make_spans(Ctx *c, AttnShape s, Tensor k, Tensor v, const Batch *b, Kv *kv, int layer, Spans *out)
+{
+    int          tile = tile_rows(s), items = 0, pages = 0, page_items = 0, i = 0, pi = 0;
+    const void **ptr;
+    memset(out, 0, sizeof *out);
+    for (int r = 0; r < b->n; r += span_len(b, r)) {
+        int n = span_len(b, r);
+        out->n++;
+        pages += 2 * pages_of(b->pos[r] + n);
+        items += s.G * ((n + tile - 1) / tile);
+        page_items += s.G * pages_of(n);
+        if (!kv && b->pos[r] != 0)
+            ctx_fail(c, AHA_ERR_INTERNAL, "attn: a packed sequence starts at position %d, expected 0", b->pos[r]);
+    }
+    out->span = ctx_alloc(c, (size_t)out->n, sizeof *out->span);
+    out->item = ctx_alloc(c, 3 * (size_t)items, sizeof *out->item);
+    out->page_item = ctx_alloc(c, tape_on(c) ? 3 * (size_t)page_items : 0, sizeof *out->page_item);
+    ptr = ctx_alloc(c, (size_t)pages, sizeof *ptr);
+    out->n_item = items;
+    out->n_page_item = page_items;
+    if (ctx_failed(c) || ctx_dry(c)) return !ctx_failed(c);
+    for (int r = 0, sp = 0; r < b->n; r += out->span[sp].n, sp++) {
+        KeySpan *t = &out->span[sp];
+        *t = (KeySpan){r, span_len(b, r), b->pos[r], ptr, NULL};
+        t->val = ptr + pages_of(t->pos0 + t->n);
+        ptr = t->val + pages_of(t->pos0 + t->n);
+        fill_pages(t, b, kv, layer, k, v, s.v_in_k);
+        for (int g = 0; g < s.G; g++) {
+            for (int q = 0; q < t->n; q += tile, i++) memcpy(out->item + 3 * i, (int[]){sp, q, g}, 3 * sizeof(int));
+            for (int p = 0; tape_on(c) && p < pages_of(t->n); p++, pi++)
+                memcpy(out->page_item + 3 * pi, (int[]){sp, p, g}, 3 * sizeof(int));
+        }
+    }
+    return true;
+}
+
+/* Rows of x into the cache, at column offset `off` of each page's layer. */
+static void store_rows(Ctx *c, Tensor x, const Batch *b, const Kv *kv, int layer, size_t off)
+{
+    size_t      size = kv->type == DT_F32 ? sizeof(real) : 2;
+    void      **dst = ctx_alloc(c, (size_t)b->n, sizeof *dst);
+    KvStoreArgs a = {x.data, x.stride, x.cols, kv->type, dst};
+    if (ctx_failed(c) || ctx_dry(c)) return;
+    for (int r = 0; r < b->n; r++) {
+        int32_t id = kv->table[b->seq[r]][b->pos[r] / KV_PAGE];
+        dst[r] = kv->base + (size_t)id * kv->page_bytes + (size_t)layer * kv->layer_bytes + off * size +
+                 (size_t)(b->pos[r] % KV_PAGE) * (size_t)x.cols * size;
+    }
+    ctx_run(c, c->k->kv_store, &a, b->n, 32, 0);
+}
+
+static void round_rows(Ctx *c, Tensor x)
+{
+    RoundArgs a = {x.data, x.stride, x.cols, c->kv_type};
+    if (c->kv_type != DT_F32) ctx_run(c, c->k->round, &a, x.rows, 32, 0);
+}
+
+typedef struct AttnNode {
+    TapeNode head;
+    AttnArgs args;
+    Spans    spans;
+    Tensor   q, k, v, y;
+} AttnNode;
+
+static void attn_back(Ctx *c, const TapeNode *node)
+{
+    const AttnNode *n = (const AttnNode *)node;
+    AttnArgs        a = n->args;
+    size_t          scratch = attn_scratch(a.tile, a.H / a.G, a.dk, a.dv);
+    a.dout = tape_grad(c, n->y.data);
+    a.dq = tape_grad(c, n->q.data);
+    a.dk_out = tape_grad(c, n->k.data);
+    a.dv_out = tape_grad(c, n->v.data);
+    a.item = NULL;
+    ctx_run(c, c->k->attn_delta, &a, n->q.rows, 16, 0);
+    a.item = n->spans.item;
+    ctx_run(c, c->k->attn_back_q, &a, n->spans.n_item, 1, scratch);
+    a.item = n->spans.page_item;
+    ctx_run(c, c->k->attn_back_kv, &a, n->spans.n_page_item, 1, scratch);
+}
+
+static void check_shapes(Ctx *c, AttnShape s, Tensor q, Tensor k, Tensor v, const Batch *b, const Kv *kv)
+{
+    if (q.cols != s.H * s.dk || k.cols != s.G * s.dk || (!s.v_in_k && v.cols != s.G * s.dv) || (s.v_in_k && s.G != 1) ||
+        s.H % s.G != 0 || q.rows != b->n)
+        ctx_fail(c, AHA_ERR_INTERNAL, "attn: q %d, k %d, v %d columns with H %d G %d dk %d dv %d", q.cols, k.cols, v.cols, s.H,
+                 s.G, s.dk, s.dv);
+    if (kv && tape_on(c)) ctx_fail(c, AHA_ERR_INTERNAL, "attn: the key cache cannot be written under a tape");
+    if (kv && (kv->key_cols != k.cols || kv->val_cols != (s.v_in_k ? 0 : v.cols)))
+        ctx_fail(c, AHA_ERR_INTERNAL, "attn: a cache of %d + %d columns for %d + %d", kv->key_cols, kv->val_cols, k.cols, v.cols);
+}
+
+Tensor attn(Ctx *c, AttnShape s, Tensor q, Tensor k, Tensor v, const Batch *b, Kv *kv, int layer)
+{
+    Tensor   y = tensor_new(c, q.rows, s.H * s.dv);
+    Spans    sp;
+    AttnArgs a;
+    check_shapes(c, s, q, k, v, b, kv);
+    if (s.v_in_k) v = k;
+    if (!make_spans(c, s, k, v, b, kv, layer, &sp)) return y;
+    if (kv) {
+        store_rows(c, k, b, kv, layer, 0);
+        if (!s.v_in_k) store_rows(c, v, b, kv, layer, (size_t)KV_PAGE * (size_t)kv->key_cols);
+    } else {
+        round_rows(c, k);
+        if (!s.v_in_k) round_rows(c, v);
+    }
+    a = (AttnArgs){.q = q.data, .q_row = q.stride, .q_head = s.dk, .H = s.H, .G = s.G, .dk = s.dk, .dv = s.dv,
+                   .scale = (real)s.scale, .span = sp.span, .n_span = sp.n, .type = kv ? kv->type : DT_F32,
+                   .key_row = kv ? kv->key_cols : k.stride, .val_row = kv && !s.v_in_k ? kv->val_cols : kv ? kv->key_cols : v.stride,
+                   .out = y.data, .out_row = y.stride, .tile = tile_rows(s), .item = sp.item};
+    if (tape_on(c)) {
+        a.lse = ctx_alloc(c, (size_t)q.rows * (size_t)s.H, sizeof(real));
+        a.delta = ctx_alloc(c, (size_t)q.rows * (size_t)s.H, sizeof(real));
+    }
+    ctx_run(c, c->k->attn, &a, sp.n_item, 1, attn_scratch(a.tile, s.H / s.G, s.dk, s.dv));
+    if (tape_on(c)) {
+        AttnNode *n = tape_push(c, sizeof *n, attn_back);
+        n->args = a;
+        n->spans = sp;
+        n->q = q;
+        n->k = k;
+        n->v = v;
+        n->y = y;
+    }
+    return y;
+}

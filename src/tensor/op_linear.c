@@ -1,0 +1,155 @@
+/* linear: y = x W^T + b;  dx += dy W;  dW += dy^T x;  db += column sums of dy.
+ * linear_heads, linear_heads_t: the same with a weight cut into heads (MLA's absorbed products). */
+#include "linear.h"
+
+/* A task should be worth some tens of microseconds: about 2^19 multiply-adds. */
+static void run_gemm(Ctx *c, const GemmArgs *a)
+{
+    int64_t tiles = (int64_t)((a->M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((a->N + GEMM_TILE_N - 1) / GEMM_TILE_N);
+    int64_t rows = a->M < GEMM_TILE_M ? a->M : GEMM_TILE_M;
+    int64_t work = (rows + 8) * GEMM_TILE_N * a->K; /* 8 rows' worth for packing */
+    if (a->M > 0 && a->N > 0) ctx_run(c, c->k->gemm, a, tiles, 1 + (1 << 18) / (work + 1), gemm_scratch());
+}
+
+/* y (+)= x W^T for the rows [row0, row0 + rows) of w */
+static void times_wt(Ctx *c, const real *x, int x_row, int T, const Weight *w, int64_t row0, int rows, const real *bias,
+                     real *y, int y_row, bool accumulate)
+{
+    const uint8_t *b = (const uint8_t *)w->data + (size_t)row0 * (size_t)w->cols *
+                       (w->dtype == DT_F32 ? sizeof(real) : (size_t)dtype_info(w->dtype)->block_bytes);
+    GemmArgs a = {T, rows, w->cols, x, x_row, 1, b, w->cols, 1, w->dtype, y, y_row, bias, accumulate};
+    run_gemm(c, &a);
+}
+
+/* y (+)= x W for the same rows */
+static void times_w(Ctx *c, const real *x, int x_row, int T, const Weight *w, int64_t row0, int rows, real *y, int y_row,
+                    bool accumulate)
+{
+    const uint8_t *b = (const uint8_t *)w->data + (size_t)row0 * (size_t)w->cols *
+                       (w->dtype == DT_F32 ? sizeof(real) : (size_t)dtype_info(w->dtype)->block_bytes);
+    GemmArgs a = {T, w->cols, rows, x, x_row, 1, b, 1, w->cols, w->dtype, y, y_row, NULL, accumulate};
+    run_gemm(c, &a);
+}
+
+void linear_grad_w(Ctx *c, const real *dy, int dy_row, const real *x, int x_row, int T, int rows, int cols, real *dw)
+{
+    GemmArgs a = {rows, cols, T, dy, 1, dy_row, x, 1, x_row, DT_F32, dw, cols, NULL, true};
+    run_gemm(c, &a);
+}
+void linear_grad_x(Ctx *c, const real *dy, int dy_row, int T, const Weight *w, real *dx, int dx_row)
+{
+    times_w(c, dy, dy_row, T, w, 0, w->rows, dx, dx_row, true);
+}
+void linear_rows(Ctx *c, const real *x, int x_row, int T, const Weight *w, const real *bias, real *y, int y_row)
+{
+    times_wt(c, x, x_row, T, w, 0, w->rows, bias, y, y_row, false);
+}
+
+typedef struct LinearNode {
+    TapeNode      head;
+    Tensor        x, y;
+    const Weight *w, *bias;
+} LinearNode;
+
+static void linear_back(Ctx *c, const TapeNode *node)
+{
+    const LinearNode *n = (const LinearNode *)node;
+    const real       *dy = tape_grad(c, n->y.data);
+    real             *dw = tape_wgrad(c, n->w), *db = n->bias ? tape_wgrad(c, n->bias) : NULL;
+    linear_grad_x(c, dy, n->y.stride, n->x.rows, n->w, tape_grad(c, n->x.data), n->x.stride);
+    if (dw) linear_grad_w(c, dy, n->y.stride, n->x.data, n->x.stride, n->x.rows, n->w->rows, n->w->cols, dw);
+    if (db) {
+        ColSumArgs a = {dy, n->y.stride, n->x.rows, db};
+        ctx_run(c, c->k->col_sum, &a, n->w->rows, 256, 0);
+    }
+}
+
+Tensor linear(Ctx *c, Tensor x, const Weight *w, const Weight *bias)
+{
+    Tensor y = tensor_new(c, x.rows, w->rows);
+    if (x.cols != w->cols)
+        ctx_fail(c, AHA_ERR_INTERNAL, "linear: %d columns into %s [%d, %d]", x.cols, w->name, w->rows, w->cols);
+    linear_rows(c, x.data, x.stride, x.rows, w, bias ? bias->data : NULL, y.data, y.stride);
+    if (tape_on(c)) {
+        LinearNode *n = tape_push(c, sizeof *n, linear_back);
+        n->x = x;
+        n->y = y;
+        n->w = w;
+        n->bias = bias;
+    }
+    return y;
+}
+
+void linear_n(Ctx *c, Tensor x, int n, const Weight *const *w, const Weight *const *bias, Tensor *y)
+{
+    for (int i = 0; i < n; i++) y[i] = linear(c, x, w[i], bias ? bias[i] : NULL);
+}
+
+/* ---- heads ---- */
+typedef struct HeadsNode {
+    TapeNode      head;
+    Tensor        x, y;
+    const Weight *w;
+    HeadCut       cut;
+} HeadsNode;
+
+static HeadsNode *push_heads(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y, void (*back)(Ctx *, const TapeNode *))
+{
+    HeadsNode *n = tape_push(c, sizeof *n, back);
+    n->x = x;
+    n->y = y;
+    n->w = w;
+    n->cut = cut;
+    return n;
+}
+
+static void check_heads(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y, int x_cols, int y_cols)
+{
+    if (x.cols < (cut.H - 1) * cut.x_head + x_cols || y.cols < (cut.H - 1) * cut.y_head + y_cols || x.rows != y.rows ||
+        w->rows < cut.row0 + (cut.H - 1) * cut.step + cut.rows)
+        ctx_fail(c, AHA_ERR_INTERNAL, "heads of %s: %d x %d into %d x %d", w->name, x.rows, x.cols, y.rows, y.cols);
+}
+
+static void heads_back(Ctx *c, const TapeNode *node)
+{
+    const HeadsNode *n = (const HeadsNode *)node;
+    real            *dw = tape_wgrad(c, n->w);
+    for (int h = 0; h < n->cut.H; h++) {
+        int64_t     row0 = n->cut.row0 + (int64_t)h * n->cut.step;
+        const real *x = n->x.data + h * n->cut.x_head, *dy = tape_grad(c, n->y.data + h * n->cut.y_head);
+        times_w(c, dy, n->y.stride, n->x.rows, n->w, row0, n->cut.rows, tape_grad(c, x), n->x.stride, true);
+        if (dw)
+            linear_grad_w(c, dy, n->y.stride, x, n->x.stride, n->x.rows, n->cut.rows, n->w->cols, dw + row0 * n->w->cols);
+    }
+}
+
+void linear_heads(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y)
+{
+    check_heads(c, x, w, cut, y, w->cols, cut.rows);
+    for (int h = 0; h < cut.H; h++)
+        times_wt(c, x.data + h * cut.x_head, x.stride, x.rows, w, cut.row0 + (int64_t)h * cut.step, cut.rows, NULL,
+                 y.data + h * cut.y_head, y.stride, false);
+    if (tape_on(c)) push_heads(c, x, w, cut, y, heads_back);
+}
+
+static void heads_t_back(Ctx *c, const TapeNode *node)
+{
+    const HeadsNode *n = (const HeadsNode *)node;
+    real            *dw = tape_wgrad(c, n->w);
+    for (int h = 0; h < n->cut.H; h++) {
+        int64_t     row0 = n->cut.row0 + (int64_t)h * n->cut.step;
+        const real *x = n->x.data + h * n->cut.x_head, *dy = tape_grad(c, n->y.data + h * n->cut.y_head);
+        times_wt(c, dy, n->y.stride, n->x.rows, n->w, row0, n->cut.rows, NULL, tape_grad(c, x), n->x.stride, true);
+        if (dw)
+            linear_grad_w(c, x, n->x.stride, dy, n->y.stride, n->x.rows, n->cut.rows, n->w->cols, dw + row0 * n->w->cols);
+    }
+}
+
+void linear_heads_t(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y)
+{
+    check_heads(c, x, w, cut, y, cut.rows, w->cols);
+    for (int h = 0; h < cut.H; h++)
+        times_w(c, x.data + h * cut.x_head, x.stride, x.rows, w, cut.row0 + (int64_t)h * cut.step, cut.rows,
+                y.data + h * cut.y_head, y.stride, false);
+    if (tape_on(c)) push_heads(c, x, w, cut, y, heads_t_back);
+}
