@@ -194,8 +194,8 @@ static void sort_by_place(const TensorInfo *t, uint32_t *order, size_t n)
 /* The ranges must tile the data: no gap, no overlap, nothing after the last. */
 static int check_tiling(Header *h, int first)
 {
-    const TensorInfo *t = h->w->t + first;
     size_t            n = (size_t)(h->w->n - first), at = 0;
+    const TensorInfo *t = n ? h->w->t + first : NULL;
     uint32_t         *order = n ? mem_alloc(n * sizeof *order) : NULL;
     if (n && !order) return format_nomem(h->s.what, h->s.e);
     for (size_t i = 0; i < n; i++) order[i] = (uint32_t)i;
@@ -207,7 +207,7 @@ static int check_tiling(Header *h, int first)
             buf_reset(&h->name);
             buf_str(&h->name, names_at(&h->w->names, first + (int)order[i]));
             rc = h->name.failed ? format_nomem(h->s.what, h->s.e)
-                                : tensor_fail(h, "data_offsets: got a %s at byte %zu, expected to begin at %zu", from > at ? "gap" : "overlap", from, at);
+                                : tensor_fail(h, "data_offsets: got %s at byte %zu, expected to begin at %zu", from > at ? "a gap" : "an overlap", from, at);
         }
         at = from + t[order[i]].bytes;
     }
