@@ -52,7 +52,7 @@ static int add_token(Build *b, const char *s, size_t n)
     return id;
 }
 
-/* A new token from two; its id. */
+/* The merge of two tokens; the id of what they become, a new token unless other words made it from other parts. */
 static int add_merge(Build *b, int left, int right)
 {
     char   bytes[2 * WORD_BYTES_MAX], spelled[4 * WORD_BYTES_MAX + 1];
@@ -64,6 +64,8 @@ static int add_merge(Build *b, int left, int right)
     k += spell(spelled + k, bytes + nl, nr);
     buf_str(&b->merges, b->merges.n ? ",\n      " : "\n      ");
     buf_json(&b->merges, spelled, k);
+    for (int i = FIRST_BYTE_ID + 256; i < b->n; i++)
+        if (b->len[i] == nl + nr && !memcmp(b->spelled[i], bytes, nl + nr)) return i;
     return add_token(b, bytes, nl + nr);
 }
 
@@ -226,8 +228,8 @@ static int check_built(const Buf *file, const char *const *words, int n, aha_err
         ids.n = 0;
         rc = tokenizer_encode(t, s, strlen(s), 0, &ids, e);
         if (!rc && ids.n != 1)
-            rc = error_set(e, AHA_ERR_ARG, "word \"%s\": the pre-tokeniser cuts it, expected a word that it leaves whole",
-                           error_quote(quoted, sizeof quoted, s, strlen(s)));
+            rc = error_set(e, AHA_ERR_ARG, "word \"%s\": %zu tokens, expected a word that the pre-tokeniser leaves whole",
+                           error_quote(quoted, sizeof quoted, s, strlen(s)), ids.n);
     }
     ids_free(&ids);
     tokenizer_free(t);
@@ -244,6 +246,9 @@ static int check_words(const char *const *words, int n, size_t *total, aha_error
         if (!len || len > WORD_BYTES_MAX || !utf8_valid(words[i], len))
             return error_set(e, AHA_ERR_ARG, "word %d \"%s\": expected 1..%d bytes of UTF-8", i, error_quote(quoted, sizeof quoted, words[i], len),
                              WORD_BYTES_MAX);
+        if (strpbrk(words[i], "0123456789"))
+            return error_set(e, AHA_ERR_ARG, "word %d \"%s\": holds a digit, expected none (numbers are tokens already)", i,
+                             error_quote(quoted, sizeof quoted, words[i], len));
         *total += len;
     }
     return 0;

@@ -1,0 +1,76 @@
+/* What the tests of src/text share: fixtures, and JSON lists of expected values. */
+#ifndef AHA_TEXTLIB_H
+#define AHA_TEXTLIB_H
+
+#include <jansson.h>
+
+#include "testlib.h"
+#include "text/inner.h"
+
+static inline Tokenizer *fixture(const char *name)
+{
+    char       path[256];
+    aha_error  e = {0};
+    Tokenizer *t;
+    snprintf(path, sizeof path, "tests/data/text/%s.json", name);
+    ASSERT_OK(tokenizer_read(&t, path, &e), e);
+    return t;
+}
+
+static inline json_t *load_list(const char *path)
+{
+    json_error_t err;
+    json_t      *list = json_load_file(path, 0, &err);
+    if (!list) fail_msg("%s: line %d: %s", path, err.line, err.text);
+    assert_true(json_is_array(list));
+    return list;
+}
+
+/* ids as text, to compare and to show */
+static inline char *ids_text(const int32_t *id, size_t n)
+{
+    Buf b = {0};
+    buf_str(&b, "");
+    for (size_t i = 0; i < n; i++) buf_fmt(&b, " %d", id[i]);
+    return b.data;
+}
+
+static inline char *json_ids_text(const json_t *list)
+{
+    Buf b = {0};
+    buf_str(&b, "");
+    for (size_t i = 0; i < json_array_size(list); i++) buf_fmt(&b, " %d", (int)json_integer_value(json_array_get(list, i)));
+    return b.data;
+}
+
+static inline void check_ids(const Ids *got, const json_t *want, const char *what)
+{
+    char *a = ids_text(got->id, got->n), *b = json_ids_text(want);
+    if (strcmp(a, b)) fail_msg("%s\n  got %s\n want %s", what, a, b);
+    mem_free(a);
+    mem_free(b);
+}
+
+/* the folder of large data that is not part of the project, or NULL after saying so */
+static inline const char *data_folder(void)
+{
+    const char *d = getenv("AHA_DATA");
+    if (!d) printf("[   note   ] AHA_DATA names no folder: the real tokenizers are not compared\n");
+    return d;
+}
+
+/* data/NAME.gz as text; the caller frees it.  NULL when it is not there. */
+static inline char *gunzip(const char *folder, const char *name, size_t *n)
+{
+    char command[600], chunk[65536];
+    Buf  b = {0};
+    snprintf(command, sizeof command, "gzip -dc '%s/%s' 2>/dev/null", folder, name);
+    FILE *p = popen(command, "r");
+    assert_non_null(p);
+    for (size_t k; (k = fread(chunk, 1, sizeof chunk, p)) > 0;) buf_add(&b, chunk, k);
+    pclose(p);
+    *n = b.n;
+    return b.data;
+}
+
+#endif
