@@ -62,7 +62,7 @@ static int rope_yarn(Reader *r, const Json *obj, const char *what)
     if (!rc) rc = rope_num(r, obj, what, "mscale", false, 0, 1000, &p->mscale);
     if (!rc) rc = rope_num(r, obj, what, "mscale_all_dim", false, 0, 1000, &p->mscale_all_dim);
     if (!rc) rc = rope_num(r, obj, what, "attention_factor", false, 1e-6, 1e6, &attention);
-    if (!rc) rc = rope_num(r, obj, what, "attn_factor", false, 1e-6, 1e6, &attn);
+    if (!rc) rc = rope_num(r, obj, what, "attn_factor", false, 1e-5, 1e5, &attn);
     if (!rc) rc = json_get_bool(obj, what, "truncate", false, &truncate, r->e);
     if (rc) return rc;
     if (!(p->factor >= 1)) return config_refuse(r, AHA_ERR_FORMAT, what, "factor", NULL, "a factor when the original length is above the maximum");
