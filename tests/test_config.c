@@ -147,6 +147,7 @@ static void ropes(void **state)
     } CASE[] = {
         {Q1, "{\"rope_theta\":\"-\"}", ROPE_NONE, 10000, 1},
         {Q1, "{\"rope_parameters\":{\"rope_theta\":5e5,\"rope_type\":\"default\"},\"rope_theta\":\"-\"}", ROPE_NONE, 5e5, 1},
+        {Q1, "{\"rope_scaling\":{},\"rope_parameters\":{\"rope_theta\":7,\"type\":\"linear\",\"factor\":2}}", ROPE_LINEAR, 7, 1},
         {Q1, "{\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.0}}", ROPE_LINEAR, 10000, 1},
         {Q1, "{\"rope_scaling\":{\"type\":\"yarn\",\"rope_type\":\"yarn\",\"factor\":4}}", ROPE_YARN, 10000, 1.1386294361119891},
         {Q1, "{\"rope_scaling\":{\"type\":\"yarn\",\"original_max_position_embeddings\":32768}}", ROPE_YARN, 10000, 1.1386294361119891},
@@ -215,6 +216,10 @@ static void refused(void **state)
         {L8, "{\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":2}}", AHA_ERR_UNSUPPORTED, "rope_scaling: rope_type: got \"dynamic\""},
         {L8, "{\"rope_scaling\":{\"type\":\"longrope\"}}", AHA_ERR_UNSUPPORTED, "rope_scaling: type: got \"longrope\""},
         {L8, "{\"rope_scaling\":{\"type\":\"yarn\",\"rope_type\":\"linear\"}}", AHA_ERR_FORMAT, "rope_scaling: type: got \"yarn\", expected the same as rope_type"},
+        {Q1, "{\"use_mrope\":true}", AHA_ERR_UNSUPPORTED, "use_mrope: got true"},
+        {L8, "{\"rope_scaling\":{\"factor\":8}}", AHA_ERR_FORMAT, "rope_scaling: rope_type: got nothing"},
+        {Q8, "{\"rope_scaling\":null,\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"yarn\",\"factor\":4}}}", AHA_ERR_UNSUPPORTED, "the same for all layers"},
+        {Q8, "{\"rope_scaling\":null,\"rope_parameters\":[]}", AHA_ERR_FORMAT, "rope_parameters: got a list"},
         {L8, "{\"rope_scaling\":7}", AHA_ERR_FORMAT, "rope_scaling: got 7"},
         {L8, "{\"rope_scaling\":{\"type\":[]}}", AHA_ERR_FORMAT, "type: got a list"},
         {L8, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}", AHA_ERR_FORMAT, "original_max_position_embeddings: absent"},

@@ -177,6 +177,9 @@ static void hostile_headers(void **state)
         assert_int_equal(open_blob(BAD[i].header, BAD[i].size, &e), AHA_ERR_FORMAT);
         if (!strstr(e.text, BAD[i].words)) fail_msg("%s\n  gave: %s\n  not: %s", BAD[i].header, e.text, BAD[i].words);
     }
+    aha_error e; /* sound, but no type of this build */
+    assert_int_equal(open_blob("{" T("a", "U32", "[1]", "[0,4]") "}", 4, &e), AHA_ERR_UNSUPPORTED);
+    assert_int_equal(e.code, AHA_ERR_UNSUPPORTED);
 }
 
 static void long_name(void **state)

@@ -101,7 +101,7 @@ static int read_ints(const Reader *r, const IntField *f, size_t n, int none)
 /* The keys whose other values this build does not compute. */
 static int read_unsupported(const Reader *r)
 {
-    static const char *const NEVER[] = {"use_sliding_window", "attention_bias", "mlp_bias"};
+    static const char *const NEVER[] = {"use_sliding_window", "attention_bias", "mlp_bias", "use_mrope"};
     const Json *layers = json_field(r->root, "layer_types");
     const char *act = "silu";
     int         rc = json_get_str(r->root, r->what, "hidden_act", false, &act, r->e);
@@ -110,7 +110,7 @@ static int read_unsupported(const Reader *r)
     for (size_t i = 0; i < ARRAY_LEN(NEVER); i++) {
         bool on = false;
         if ((rc = json_get_bool(r->root, r->what, NEVER[i], false, &on, r->e))) return rc;
-        if (on && !(r->family == FAM_QWEN2 && i == 1)) return unsupported(r, NEVER[i], "false");
+        if (on && !(i == 1 && r->family == FAM_QWEN2)) return unsupported(r, NEVER[i], "false");
     }
     if (layers && !json_is_array(layers)) return refuse(r, "layer_types", "a list");
     for (size_t i = 0; layers && i < json_array_size(layers); i++) {

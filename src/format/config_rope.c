@@ -34,6 +34,7 @@ static int rope_type(Reader *r, const Json *obj, const char *what, const char **
     if (*type && old && strcmp(*type, old) != 0)
         return config_refuse(r, AHA_ERR_FORMAT, what, "type", json_field(obj, "type"), "the same as rope_type");
     if (!*type) *type = old;
+    if (!*type && json_field(obj, "factor")) return config_refuse(r, AHA_ERR_FORMAT, what, "rope_type", NULL, "the name of the scaling");
     return 0;
 }
 
@@ -96,18 +97,35 @@ static int rope_partial(Reader *r, const Json *obj, const char *what)
     return rc;
 }
 
+/* One of rope_scaling (published) and rope_parameters (newer); its values are no objects: layers do not differ here. */
+static int rope_object(Reader *r, const Json **obj, const char **name)
+{
+    const Json *scaling = json_field(r->root, "rope_scaling");
+    *name = scaling && !(json_is_object(scaling) && json_object_size(scaling) == 0) ? "rope_scaling" : "rope_parameters";
+    *obj = json_field(r->root, *name);
+    if (*obj && !json_is_object(*obj)) return config_refuse(r, AHA_ERR_FORMAT, r->what, *name, *obj, "an object");
+    Json       *all = json_object_get(r->root, *name), *v;
+    const char *k;
+    json_object_foreach(all, k, v)
+    {
+        if (json_is_object(v)) return config_refuse(r, AHA_ERR_UNSUPPORTED, r->what, *name, v, "the same for all layers");
+    }
+    return 0;
+}
+
 int config_rope(Reader *r)
 {
     Rope       *p = &r->c->rope;
-    const char *key = json_field(r->root, "rope_scaling") ? "rope_scaling" : "rope_parameters", *type = NULL;
-    const Json *obj = json_field(r->root, key);
+    const char *key, *type = NULL;
+    const Json *obj;
     char        what[512];
+    int         rc = rope_object(r, &obj, &key);
+    if (rc) return rc;
     snprintf(what, sizeof what, "%s: %s", r->what, key);
-    if (obj && !json_is_object(obj)) return config_refuse(r, AHA_ERR_FORMAT, r->what, key, obj, "an object");
     *p = (Rope){.theta = 10000, .factor = 1, .cos_sin_factor = 1, .interleaved = r->mla};
 
     /* theta must exceed 1: its logarithm divides */
-    int rc = rope_num(r, r->root, r->what, "rope_theta", false, 1.0001, 1e15, &p->theta);
+    rc = rope_num(r, r->root, r->what, "rope_theta", false, 1.0001, 1e15, &p->theta);
     if (!rc) rc = rope_num(r, json_field(r->root, "rope_parameters"), what, "rope_theta", false, 1.0001, 1e15, &p->theta);
     if (!rc) rc = rope_num(r, obj, what, "rope_theta", false, 1.0001, 1e15, &p->theta);
     if (!rc && r->mla) rc = json_get_bool(r->root, r->what, "rope_interleave", false, &p->interleaved, r->e);

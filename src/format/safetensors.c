@@ -29,11 +29,17 @@ static int PRINTF_LIKE(2, 3) tensor_fail(Header *h, const char *fmt, ...)
 
 static int read_dtype(Header *h, TensorInfo *t)
 {
+    /* of the format, but not of this build */
+    static const char *const OTHER[] = {"I16", "U16", "U32", "U64", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4", "C64"};
     int rc = scan_string(&h->s, &h->text);
     if (rc || dtype_from_name(h->text.data, h->text.n, &t->dtype)) return rc;
     char got[32];
     error_quote(got, sizeof got, h->text.data, h->text.n);
-    return tensor_fail(h, "dtype: got \"%s\", expected one of F64 F32 F16 BF16 F8_E4M3 I64 I32 I8 U8 BOOL", got);
+    rc = tensor_fail(h, "dtype: got \"%s\", expected one of F64 F32 F16 BF16 F8_E4M3 I64 I32 I8 U8 BOOL", got);
+    for (size_t i = 0; i < ARRAY_LEN(OTHER); i++)
+        if (strcmp(h->text.data, OTHER[i]) == 0) rc = AHA_ERR_UNSUPPORTED;
+    if (h->s.e) h->s.e->code = rc;
+    return rc;
 }
 
 static int read_shape(Header *h, TensorInfo *t)
