@@ -318,7 +318,7 @@ static void nfc_order(void **state)
 static Tokenizer *real_r1(const char *folder)
 {
     aha_error  e = {0};
-    size_t     n;
+    size_t     n = 0;
     Tokenizer *t = NULL;
     char      *json = folder ? gunzip(folder, "tokenizer/deepseek-r1-tokenizer.derived.json.gz", &n) : NULL;
     if (json) ASSERT_OK(tokenizer_parse(&t, json, n, "r1", &e), e);

@@ -67,6 +67,55 @@ static void sort_tokens(const Tokenizer *t, int32_t *v, int n)
     }
 }
 
+/* ---- added tokens ---- */
+/* The first of the set's entries lo..hi, equal in their first d bytes, whose byte d is at least c (an ended one is less). */
+static int first_at_least(const Tokenizer *t, const AddedSet *a, int lo, int hi, size_t d, int c)
+{
+    while (lo < hi) {
+        int         mid = lo + (hi - lo) / 2;
+        size_t      n;
+        const char *s = token_at(t, a->id[mid], &n);
+        int         byte = d < n ? (uint8_t)s[d] : -1;
+        if (byte < c) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo;
+}
+
+/* The longest token of the set that text starts with: its id and *len, or -1. */
+static int32_t added_match(const Tokenizer *t, const AddedSet *a, const char *text, size_t n, size_t *len)
+{
+    uint8_t c = n ? (uint8_t)text[0] : 0;
+    int32_t best = -1;
+    if (!n || !(a->first[c / 32] >> c % 32 & 1)) return -1;
+    int lo = 0, hi = a->n;
+    for (size_t d = 0; d < n && lo < hi; d++) {
+        lo = first_at_least(t, a, lo, hi, d, (uint8_t)text[d]);
+        hi = first_at_least(t, a, lo, hi, d, (uint8_t)text[d] + 1);
+        size_t have;
+        if (lo < hi && (token_at(t, a->id[lo], &have), have == d + 1)) { /* the shortest comes first */
+            best = a->id[lo];
+            *len = have;
+        }
+    }
+    return best;
+}
+
+static int32_t added_id(const Tokenizer *t, const char *s, size_t n)
+{
+    for (int i = 0; i < ADDED_SETS; i++) {
+        size_t  len = 0;
+        int32_t id = added_match(t, &t->added[i], s, n, &len);
+        if (id >= 0 && len == n) return id;
+    }
+    return -1;
+}
+
+int tokenizer_id(const Tokenizer *t, const char *token)
+{
+    return added_id(t, token, strlen(token));
+}
+
 static int build_added(Tokenizer *t, int which, aha_error *e)
 {
     AddedSet *a = &t->added[which];
@@ -121,6 +170,7 @@ static bool spelled_alike(const char *s, size_t n)
 
 int tok_build(Tokenizer *t, const TokSpec *spec, int vocab, size_t n_merges, const char *what, aha_error *e)
 {
+    char quoted[80];
     t->vocab = vocab;
     int rc = build_blob(t, spec, e);
     if (!rc) rc = bpe_init(&t->bpe, (size_t)vocab, n_merges, e);
@@ -131,6 +181,9 @@ int tok_build(Tokenizer *t, const TokSpec *spec, int vocab, size_t n_merges, con
     for (int id = 0; id < vocab; id++) {
         size_t      n;
         const char *s = token_at(t, id, &n);
+        if ((t->flags[id] & SPEC_ADDED) && added_id(t, s, n) != id)
+            return error_set(e, AHA_ERR_FORMAT, "%s: added_tokens[\"%s\"]: has the ids %d and %d, expected one", what,
+                             error_quote(quoted, sizeof quoted, s, n), id, added_id(t, s, n));
         if (!(t->flags[id] & SPEC_VOCAB) || ((t->flags[id] & SPEC_ADDED) && !spelled_alike(s, n))) continue;
         if (!bpe_add_token(&t->bpe, id))
             return error_set(e, AHA_ERR_FORMAT, "%s: model.vocab: id %d and id %d have the same bytes", what, id, bpe_find(&t->bpe, s, n));
@@ -181,49 +234,6 @@ void tokenizer_free(Tokenizer *t)
 int tokenizer_vocab(const Tokenizer *t)
 {
     return t->vocab;
-}
-
-/* The first of the set's entries lo..hi, equal in their first d bytes, whose byte d is at least c (an ended one is less). */
-static int first_at_least(const Tokenizer *t, const AddedSet *a, int lo, int hi, size_t d, int c)
-{
-    while (lo < hi) {
-        int         mid = lo + (hi - lo) / 2;
-        size_t      n;
-        const char *s = token_at(t, a->id[mid], &n);
-        int         byte = d < n ? (uint8_t)s[d] : -1;
-        if (byte < c) lo = mid + 1;
-        else hi = mid;
-    }
-    return lo;
-}
-
-/* The longest token of the set that text starts with: its id and *len, or -1. */
-static int32_t added_match(const Tokenizer *t, const AddedSet *a, const char *text, size_t n, size_t *len)
-{
-    uint8_t c = n ? (uint8_t)text[0] : 0;
-    int32_t best = -1;
-    if (!n || !(a->first[c / 32] >> c % 32 & 1)) return -1;
-    int lo = 0, hi = a->n;
-    for (size_t d = 0; d < n && lo < hi; d++) {
-        lo = first_at_least(t, a, lo, hi, d, (uint8_t)text[d]);
-        hi = first_at_least(t, a, lo, hi, d, (uint8_t)text[d] + 1);
-        size_t have;
-        if (lo < hi && (token_at(t, a->id[lo], &have), have == d + 1)) { /* the shortest comes first */
-            best = a->id[lo];
-            *len = have;
-        }
-    }
-    return best;
-}
-
-int tokenizer_id(const Tokenizer *t, const char *token)
-{
-    size_t n = strlen(token), len = 0;
-    for (int i = 0; i < ADDED_SETS; i++) {
-        int32_t id = added_match(t, &t->added[i], token, n, &len);
-        if (id >= 0 && len == n) return id;
-    }
-    return -1;
 }
 
 const char *tokenizer_bytes(const Tokenizer *t, int32_t id, size_t *n)
