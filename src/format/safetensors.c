@@ -166,7 +166,7 @@ static int read_entries(Header *h)
         } else {
             rc = names_add(&h->w->names, h->name.data, h->name.n, &i);
             if (rc < 0) return format_nomem(h->s.what, h->s.e);
-            if (!rc) return tensor_fail(h, i < h->w->n && h->w->t[i].shard != h->shard ? "is in another shard too, expected once" : "is there twice, expected once");
+            if (!rc) return tensor_fail(h, "is %s, expected once", h->w->t[i].shard != h->shard ? "in another shard too" : "there twice");
             rc = read_tensor(h);
         }
         if (rc) return rc;
