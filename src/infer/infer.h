@@ -31,7 +31,8 @@ typedef struct SampleParams {
     uint64_t seed, stream; /* random numbers: philox(seed, stream, position of the new token) */
 } SampleParams;
 /* Picks an id from logits [V] (unchanged) for the token at `position`; *logp: its log-probability under the plain softmax
- * of the logits (temperature 1), the same bits as op logprob gives; NULL: not wanted.  scratch [V]. */
+ * of the logits (temperature 1), the same bits as op logprob gives; NULL: not wanted.  scratch [V].
+ * -1 when no logit is a finite number (or one is infinite). */
 int32_t sample_token(const Ctx *c, const real *logits, int V, const SampleParams *p, int position, real *scratch, real *logp);
 
 /* ---- the engine (engine.c, scheduler.c) ---- not thread-safe: one thread drives it ---- */
@@ -41,10 +42,10 @@ typedef enum SeqFinish { SEQ_FINISH_NONE, SEQ_FINISH_STOP, SEQ_FINISH_LENGTH, SE
 typedef struct EngineOptions {
     int    batch_max;  /* rows of one step; 0: 512 */
     int    chunk;      /* prompt tokens of one sequence per step; 0: 128 */
-    int    seqs_max;   /* sequences decoding at once; 0: 64 */
+    int    seqs_max;   /* sequences decoding at once, at most batch_max; 0: 64 */
     int    pages;      /* of the cache; 0: enough for seqs_max sequences of ctx_max, at most half of the memory */
     int    ctx_max;    /* positions of one sequence; 0: min(model's max_pos, 4096) */
-    bool   draft;      /* speculate with the MTP layer where greedy verification keeps the answer the same */
+    bool   draft;      /* guess one token ahead with the model's MTP layer, where it has one: the same tokens, in fewer steps */
 } EngineOptions;
 
 typedef struct Seq Seq;
@@ -64,17 +65,21 @@ typedef struct SeqRequest {
 
 typedef struct Engine Engine;
 int  engine_new(Engine **out, const Model *m, const Kernels *k, Pool *pool, const EngineOptions *o, aha_error *e);
-void engine_free(Engine *g);
-/* Admits a request: AHA_ERR_LIMIT when prompt + max_new can never fit, AHA_ERR_ARG for ids outside the vocabulary. */
+void engine_free(Engine *g); /* cancels what is unfinished; sequences stay the caller's to free */
+/* Admits a request: AHA_ERR_LIMIT when prompt + max_new can never fit, AHA_ERR_ARG for ids outside the vocabulary, for n_prompt
+ * or max_new below 1, and for sampling parameters out of range (top_p 0 too: write 1 for off). */
 int  engine_submit(Engine *g, const SeqRequest *r, Seq **out, aha_error *e);
-/* One batch: prompt chunks of some, one token of each that decodes.  Returns how many sequences are still unfinished, or a
+/* One batch: prompt chunks of some, one token of each that decodes.  Allocates nothing.  Returns how many sequences are still unfinished, or a
  * negative error (then the sequences of that batch are done with SEQ_FINISH_ERROR; the engine lives on). */
 int  engine_step(Engine *g, aha_error *e);
 int  engine_run(Engine *g, aha_error *e); /* steps until all are done */
-void engine_cancel(Engine *g, Seq *s);
+void engine_cancel(Engine *g, Seq *s); /* done at once, or, from a callback, when the step ends; on_done is called */
+/* After the model's weights were changed: what was computed with the old ones is no longer found.  Sequences that are not yet
+ * done keep their keys. */
 void engine_weights_changed(Engine *g);
-/* Teacher forcing: log-probabilities of tokens[1..n) given what is before, and, when logits is not NULL, all logits
- * [n, V] row by row through the callback.  Through the cache in chunks, as a prompt would be. */
+/* Teacher forcing, before it returns: logp[i] (NULL: not wanted; n-1 of them) is the log-probability of tokens[i+1] given those
+ * before; row (NULL: none) gets the logits [V] of every position i, ascending.  Through the cache in chunks, as a prompt
+ * would be, but nothing is looked up there, and nothing stays.  Other sequences stand still meanwhile. */
 int  engine_score(Engine *g, const int32_t *tokens, int n, float *logp, void (*row)(void *user, int i, const real *logits), void *user,
                   aha_error *e);
 
@@ -84,7 +89,7 @@ const int32_t *seq_tokens(const Seq *s, int *n);  /* generated so far, without t
 const float   *seq_logp(const Seq *s);            /* as many, and one more for the stop token if it ended by one; NULL unless asked for */
 int            seq_stop_token(const Seq *s);      /* the id that ended it, or -1 */
 int            seq_prompt_cached(const Seq *s);   /* prompt tokens found in the cache */
-void           seq_free(Seq *s);                  /* only when done */
+void           seq_free(Seq *s);                  /* one that is not done is cancelled, without a call of on_done */
 
 typedef struct EngineStats {
     int64_t steps, rows, prompt_tokens, cached_tokens, new_tokens, drafted, accepted;

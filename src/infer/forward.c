@@ -1,0 +1,143 @@
+/* The model over a planned batch: hidden states, the logits of the rows that want them, sampling, guesses of the draft layer.
+ * The same function sizes the memory: on a dry context, over the batch that needs most. */
+#include "inner.h"
+
+void forward_worst_case(Engine *g)
+{
+    int n = g->o.batch_max, seqs = g->o.seqs_max;
+    for (int i = 0; i < n; i++) { /* one row each, at the last position, and what is left in one sequence */
+        int own = i < seqs - 1 ? i : seqs - 1;
+        g->token[i] = g->dtoken[i] = 0;
+        g->seq[i] = g->dseq[i] = own;
+        g->pos[i] = g->dpos[i] = own < seqs - 1 || g->o.ctx_max < n - i ? g->o.ctx_max - 1 : g->o.ctx_max - (n - i);
+        g->drow[i] = g->want_row[i] = i;
+    }
+    g->n_rows = g->n_want = g->n_drow = n;
+    g->n_batch = 0;
+}
+
+/* ---- logits to tokens ---- */
+typedef struct Pick {
+    Engine *g;
+    Tensor  logits;
+    Want   *want;
+    bool    drafting;
+} Pick;
+
+static void pick_row(void *arg, int row, int worker)
+{
+    const Pick *p = arg;
+    Engine     *g = p->g;
+    Want       *w = &p->want[row];
+    int         V = p->logits.cols;
+    const real *x = tensor_row(p->logits, row);
+    real       *scratch = g->scratch + (size_t)worker * (size_t)V;
+    if (!w->s->score)
+        w->token = sample_token(&g->ctx, x, V, &w->s->sample, w->pos + 1, scratch, w->s->logp && !p->drafting ? &w->logp : NULL);
+    else if (w->pos + 1 < w->s->n_tokens)
+        logprob_row(&g->ctx, x, V, w->s->token[w->pos + 1], &w->logp, NULL);
+}
+
+static void pick(Engine *g, Tensor logits, Want *want, bool drafting)
+{
+    Pick p = {g, logits, want, drafting};
+    pool_run(g->pool, logits.rows, pick_row, &p);
+    for (int i = 0; i < logits.rows; i++) {
+        Seq *s = want[i].s;
+        if (!s->score) continue;
+        if (s->score_logp && want[i].pos + 1 < s->n_tokens) s->score_logp[want[i].pos] = want[i].logp;
+        if (s->score_row) s->score_row(s->user, want[i].pos, tensor_row(logits, i));
+    }
+}
+
+/* A few rows at a time: the listed rows of x, normed unless they are, to tokens. */
+static void rows_to_tokens(Engine *g, Ctx *c, Tensor x, bool normed, bool drafting)
+{
+    for (int i = 0; i < g->n_want; i += LOGIT_ROWS) {
+        int    n = g->n_want - i < LOGIT_ROWS ? g->n_want - i : LOGIT_ROWS;
+        size_t mark = arena_mark(&c->arena);
+        Tensor t = gather(c, x, g->want_row + i, n); /* [n, D] */
+        if (!normed) t = model_final_norm(c, g->m, t);
+        t = model_logits(c, g->m, t); /* [n, V] */
+        if (!ctx_failed(c) && !ctx_dry(c)) pick(g, t, g->want + i, drafting);
+        arena_reset(&c->arena, mark);
+    }
+}
+
+/* ---- the draft layer ---- */
+/* A guess counts when it is what the model itself says; else its row is as if it had not been. */
+static void settle_guesses(Engine *g)
+{
+    for (int b = 0; b < g->n_batch; b++) {
+        Seq *s = g->batch[b];
+        if (!s->drafts) continue;
+        g->stats.drafted++;
+        if (g->want[s->want0].token == s->draft) {
+            g->stats.accepted++;
+            continue;
+        }
+        s->rows--;
+        s->wants--;
+        s->drafts = 0;
+    }
+}
+
+/* The rows whose next token is known by now; what is wanted is the last one of each sequence that decodes. */
+static void plan_drafts(Engine *g)
+{
+    g->n_drow = g->n_want = 0;
+    for (int b = 0; b < g->n_batch; b++) {
+        const Seq *s = g->batch[b];
+        bool       number = true;
+        for (int i = 0; i < s->rows && !s->score; i++) {
+            int     next = s->computed + i + 1, row = g->n_drow;
+            int32_t token = next < s->n_tokens ? s->token[next] : g->want[s->want0 + next - s->n_tokens].token;
+            number = token >= 0; /* else the sequence ends with an error */
+            if (!number) break;
+            g->dtoken[row] = token;
+            g->dpos[row] = next - 1;
+            g->dseq[row] = b;
+            g->drow[row] = s->row0 + i;
+            g->n_drow++;
+        }
+        if (!s->score && s->wants > 0 && number) g->want_row[g->n_want++] = g->n_drow - 1;
+    }
+}
+
+static void draft(Engine *g, Ctx *c, Tensor normed)
+{
+    Batch b;
+    Want  guess[LOGIT_ROWS];
+    if (ctx_failed(c)) return;
+    if (!ctx_dry(c)) {
+        settle_guesses(g);
+        plan_drafts(g);
+    }
+    if (g->n_drow == 0) return;
+    b = (Batch){.n = g->n_drow, .token = g->dtoken, .pos = g->dpos, .seq = g->dseq};
+    normed = model_draft(c, g->m, &b, gather(c, normed, g->drow, g->n_drow), kvcache_kv(g->kv));
+    for (int i = 0; i < g->n_want; i += LOGIT_ROWS) {
+        int    n = g->n_want - i < LOGIT_ROWS ? g->n_want - i : LOGIT_ROWS;
+        size_t mark = arena_mark(&c->arena);
+        Tensor t = model_logits(c, g->m, gather(c, normed, g->want_row + i, n));
+        for (int j = 0; j < n && !ctx_dry(c); j++) {
+            int row = g->want_row[i + j];
+            guess[j] = (Want){g->batch[g->dseq[row]], g->dpos[row] + 1, -1, 0};
+        }
+        if (!ctx_failed(c) && !ctx_dry(c)) pick(g, t, guess, true);
+        for (int j = 0; j < n && !ctx_failed(c) && !ctx_dry(c); j++) guess[j].s->draft = guess[j].token;
+        arena_reset(&c->arena, mark);
+    }
+}
+
+void forward(Engine *g, Ctx *c)
+{
+    Kv    *kv = kvcache_kv(g->kv);
+    Batch  b = {.n = g->n_rows, .token = g->token, .pos = g->pos, .seq = g->seq};
+    Tensor x;
+    kv->table = (const int32_t *const *)g->table;
+    x = model_hidden(c, g->m, &b, kv);
+    if (g->o.draft) x = model_final_norm(c, g->m, x); /* the draft layer takes every row's */
+    rows_to_tokens(g, c, x, g->o.draft, false);
+    if (g->o.draft) draft(g, c, x);
+}

@@ -1,0 +1,111 @@
+/* infer: what the files of this folder share with each other and with nobody else. */
+#ifndef AHA_INFER_INNER_H
+#define AHA_INFER_INNER_H
+
+#include "infer.h"
+
+enum {
+    LOGIT_ROWS = 64 /* rows of logits that exist at a time: 33 MB with R1's vocabulary */
+};
+
+/* ---- pages (kvcache.c) ---- a page is known by its number; -1: none */
+
+/* How far a sequence's pages are findable: the last registered page, by its hash and its serial number. */
+typedef struct KvChain {
+    uint64_t hash, serial, epoch;
+} KvChain;
+KvChain kvcache_root(const KvCache *k);
+int32_t kvcache_take(KvCache *k);               /* a page of the caller's own, content undefined; -1: all are held */
+void    kvcache_drop(KvCache *k, int32_t page); /* one holder less */
+/* The registered page that follows `at` with these KV_PAGE tokens, held for the caller, `at` moved on to it; or -1. */
+int32_t kvcache_find(KvCache *k, KvChain *at, const int32_t *token);
+/* Registers the caller's page as the one that follows `at`.  Where there is such a page already, the caller's is dropped and
+ * that one held instead: the bits are the same.  Returns the page to use from now on. */
+int32_t kvcache_add(KvCache *k, KvChain *at, const int32_t *token, int32_t page);
+
+/* ---- sequences and the engine ---- */
+struct Seq {
+    Engine   *g;
+    Seq      *next; /* among those waiting */
+    int64_t   id;   /* age: smaller is older; 0: engine_score's */
+    SeqState  state;
+    SeqFinish finish;
+    bool      cancelled, orphan; /* to be finished, to be freed, when the step ends */
+
+    int32_t *token; /* [n_prompt + max_new] */
+    int      n_prompt, max_new, n_tokens; /* n_tokens: known so far */
+    int      computed;                    /* positions whose keys are in the cache */
+    int      cached;                      /* prompt tokens of those that were found there */
+    int32_t *page;                        /* [pages of n_prompt + max_new] */
+    int      n_page, n_shared;            /* held; of those, registered */
+    KvChain  chain;
+
+    int32_t *stop;
+    int      n_stop, stop_token;
+    real    *logp; /* [max_new + 1] or NULL */
+    SampleParams sample;
+    bool     no_cache;
+    int32_t  draft; /* a guess of the next token but one, -1: none */
+
+    /* this step's plan: rows [row0, row0 + rows) of the batch, the last `drafts` of them a guess; wants [want0, + wants) */
+    int row0, rows, drafts, want0, wants;
+
+    void (*on_token)(void *user, Seq *s, int32_t token, float logp);
+    void (*on_done)(void *user, Seq *s);
+    void  *user;
+
+    bool   score; /* engine_score: nothing is sampled, every row's logits are wanted */
+    float *score_logp;
+    void (*score_row)(void *user, int i, const real *logits);
+};
+
+typedef struct Want { /* a row whose logits are wanted */
+    Seq    *s;
+    int     pos;
+    int32_t token; /* what came out; -1: no number among the logits */
+    real    logp;
+} Want;
+
+struct Engine {
+    const Model   *m;
+    const Kernels *k;
+    Pool          *pool;
+    EngineOptions  o; /* with the defaults filled in */
+    KvCache       *kv;
+    Ctx            ctx;
+    real          *scratch; /* [threads, V] */
+    size_t         scratch_bytes;
+
+    Seq   **active; /* [seqs_max + 1], oldest first */
+    int     n_active;
+    Seq    *waiting; /* oldest first */
+    int64_t next_id;
+    bool    stepping;
+
+    /* the batch */
+    int      n_rows, n_want, n_batch;
+    int32_t *token, *pos, *seq;       /* [batch_max] */
+    int32_t *want_row;                /* [batch_max] */
+    Want    *want;                    /* [batch_max] */
+    Seq    **batch;                   /* [seqs_max + 1] */
+    const int32_t **table;            /* [seqs_max + 1] */
+    /* the draft layer's batch */
+    int      n_drow;
+    int32_t *dtoken, *dpos, *dseq, *drow; /* [batch_max] */
+    EngineStats stats;
+};
+
+/* ---- scheduler.c ---- */
+static inline int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
+void schedule(Engine *g, Seq *only);          /* plans and fills the batch; only: that one alone, NULL: all */
+void waiting_insert(Engine *g, Seq *s);       /* by age */
+void active_insert(Engine *g, Seq *s);
+void seq_detach(Engine *g, Seq *s);           /* out of the lists, its pages dropped */
+void seq_register(Engine *g, Seq *s);         /* full pages become findable */
+
+/* ---- forward.c ---- */
+/* The model over the planned batch, sampling, drafts.  On a dry context it only counts. */
+void forward(Engine *g, Ctx *c);
+void forward_worst_case(Engine *g); /* a batch that needs the most memory */
+
+#endif

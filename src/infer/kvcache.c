@@ -1,0 +1,227 @@
+/* The paged cache of keys and values: who holds which page, and which full pages can be found again by their tokens.
+ *
+ * A registered page knows its tokens and the serial number of the registered page before it.  Serial numbers are never used
+ * twice, so a page that is found by walking from the root has exactly the tokens asked for: the hash only says where to look. */
+#include "inner.h"
+
+enum { NONE = -1 };
+
+typedef struct Page {
+    int      refs;
+    int32_t  prev, next;     /* in the list of idle pages; next alone in the list of free ones */
+    int32_t  bucket_next;
+    uint64_t hash;           /* of all tokens up to its end */
+    uint64_t serial, parent; /* serial 0: not registered; parent 0: a first page */
+    int32_t  token[KV_PAGE];
+} Page;
+
+struct KvCache {
+    Kv       kv;
+    size_t   bytes;
+    Page    *page;
+    int32_t  free;             /* list of pages that hold nothing */
+    int32_t  oldest, newest;   /* list of pages that nobody holds but that can be found */
+    int      n_free, n_idle;
+    int32_t *bucket;           /* [n_bucket], a power of two */
+    uint32_t n_bucket;
+    uint64_t fingerprint, epoch, last_serial;
+};
+
+size_t kvcache_bytes(const Model *m, int n_pages)
+{
+    size_t bytes;
+    return size_mul(m->kv_shape.page_bytes, (size_t)(n_pages > 0 ? n_pages : 0), &bytes) ? bytes : SIZE_MAX;
+}
+
+static uint64_t fingerprint_of(const Kv *kv)
+{
+    int32_t shape[] = {(int32_t)kv->type, kv->n_layer, kv->key_cols, kv->val_cols, KV_PAGE};
+    return hash64(shape, sizeof shape, 0);
+}
+
+int kvcache_new(KvCache **out, const Model *m, int n_pages, aha_error *e)
+{
+    KvCache *k = mem_zalloc(1, sizeof *k);
+    size_t   bytes = kvcache_bytes(m, n_pages);
+    *out = NULL;
+    if (!k) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for a key cache");
+    k->kv = m->kv_shape;
+    k->kv.n_pages = n_pages;
+    k->fingerprint = fingerprint_of(&k->kv);
+    k->n_bucket = 16;
+    while (k->n_bucket < (uint32_t)n_pages && k->n_bucket < 1u << 30) k->n_bucket *= 2;
+    k->page = mem_zalloc((size_t)n_pages, sizeof *k->page);
+    k->bucket = mem_alloc(k->n_bucket * sizeof *k->bucket);
+    k->kv.base = k->page && k->bucket ? mem_pages(bytes) : NULL;
+    if (!k->kv.base) {
+        kvcache_free(k);
+        return error_set(e, AHA_ERR_NOMEM, "cannot get %zu bytes for %d pages of the key cache", bytes, n_pages);
+    }
+    k->bytes = bytes;
+    for (uint32_t i = 0; i < k->n_bucket; i++) k->bucket[i] = NONE;
+    k->free = k->oldest = k->newest = NONE;
+    for (int32_t i = n_pages - 1; i >= 0; i--) {
+        k->page[i].next = k->free;
+        k->free = i;
+    }
+    k->n_free = n_pages;
+    *out = k;
+    return 0;
+}
+
+void kvcache_free(KvCache *k)
+{
+    if (!k) return;
+    if (k->kv.base) mem_pages_free(k->kv.base, k->bytes);
+    mem_free(k->page);
+    mem_free(k->bucket);
+    mem_free(k);
+}
+
+int kvcache_pages_free(const KvCache *k) { return k->n_free + k->n_idle; }
+int kvcache_pages_total(const KvCache *k) { return k->kv.n_pages; }
+Kv *kvcache_kv(KvCache *k) { return &k->kv; }
+
+KvChain kvcache_root(const KvCache *k)
+{
+    return (KvChain){k->fingerprint + k->epoch, 0, k->epoch};
+}
+
+/* ---- lists ---- */
+static void free_push(KvCache *k, int32_t id)
+{
+    k->page[id].next = k->free;
+    k->free = id;
+    k->n_free++;
+}
+static void idle_push(KvCache *k, int32_t id)
+{
+    Page *p = &k->page[id];
+    p->prev = k->newest;
+    p->next = NONE;
+    if (k->newest == NONE)
+        k->oldest = id;
+    else
+        k->page[k->newest].next = id;
+    k->newest = id;
+    k->n_idle++;
+}
+static void idle_remove(KvCache *k, int32_t id)
+{
+    const Page *p = &k->page[id];
+    if (p->prev == NONE)
+        k->oldest = p->next;
+    else
+        k->page[p->prev].next = p->next;
+    if (p->next == NONE)
+        k->newest = p->prev;
+    else
+        k->page[p->next].prev = p->prev;
+    k->n_idle--;
+}
+
+static int32_t *bucket_of(KvCache *k, uint64_t hash)
+{
+    return &k->bucket[hash & (k->n_bucket - 1)];
+}
+static void unregister(KvCache *k, int32_t id)
+{
+    Page    *p = &k->page[id];
+    int32_t *at = bucket_of(k, p->hash);
+    while (*at != id) at = &k->page[*at].bucket_next;
+    *at = p->bucket_next;
+    p->serial = 0;
+}
+
+/* ---- holding ---- */
+int32_t kvcache_take(KvCache *k)
+{
+    int32_t id = k->free;
+    if (id != NONE) {
+        k->free = k->page[id].next;
+        k->n_free--;
+    } else if ((id = k->oldest) != NONE) {
+        idle_remove(k, id);
+        unregister(k, id);
+    } else {
+        return NONE;
+    }
+    k->page[id].refs = 1;
+    return id;
+}
+
+void kvcache_drop(KvCache *k, int32_t id)
+{
+    Page *p = &k->page[id];
+    if (--p->refs > 0) return;
+    if (p->serial)
+        idle_push(k, id);
+    else
+        free_push(k, id);
+}
+
+/* ---- finding ---- */
+static uint64_t hash_after(const KvChain *at, const int32_t *token)
+{
+    return hash64(token, KV_PAGE * sizeof *token, at->hash);
+}
+static int32_t look_up(KvCache *k, const KvChain *at, uint64_t hash, const int32_t *token)
+{
+    int32_t id = *bucket_of(k, hash);
+    for (; id != NONE; id = k->page[id].bucket_next) {
+        const Page *p = &k->page[id];
+        if (p->hash == hash && p->parent == at->serial && memcmp(p->token, token, sizeof p->token) == 0) break;
+    }
+    return id;
+}
+static int32_t hold(KvCache *k, KvChain *at, int32_t id)
+{
+    Page *p = &k->page[id];
+    if (p->refs++ == 0) idle_remove(k, id);
+    at->hash = p->hash;
+    at->serial = p->serial;
+    return id;
+}
+
+int32_t kvcache_find(KvCache *k, KvChain *at, const int32_t *token)
+{
+    int32_t id;
+    if (at->epoch != k->epoch) return NONE;
+    id = look_up(k, at, hash_after(at, token), token);
+    return id == NONE ? NONE : hold(k, at, id);
+}
+
+int32_t kvcache_add(KvCache *k, KvChain *at, const int32_t *token, int32_t id)
+{
+    uint64_t hash = hash_after(at, token);
+    int32_t  same;
+    Page    *p = &k->page[id];
+    if (at->epoch != k->epoch) return id;
+    same = look_up(k, at, hash, token);
+    if (same != NONE) {
+        hold(k, at, same);
+        kvcache_drop(k, id);
+        return same;
+    }
+    memcpy(p->token, token, sizeof p->token);
+    p->hash = hash;
+    p->parent = at->serial;
+    p->serial = ++k->last_serial;
+    p->bucket_next = *bucket_of(k, hash);
+    *bucket_of(k, hash) = id;
+    at->hash = hash;
+    at->serial = p->serial;
+    return id;
+}
+
+void kvcache_forget(KvCache *k)
+{
+    k->epoch++;
+    for (int32_t id = 0; id < k->kv.n_pages; id++) {
+        if (!k->page[id].serial) continue;
+        unregister(k, id);
+        if (k->page[id].refs > 0) continue;
+        idle_remove(k, id);
+        free_push(k, id);
+    }
+}
