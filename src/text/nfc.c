@@ -1,7 +1,10 @@
 /* Unicode's composed form (NFC), through utf8proc.
  *
  * utf8proc orders combining marks by insertion, quadratic in their number: 128 KiB of alternating marks took seconds.  So
- * it decomposes one character at a time, marks are ordered here by counting, and it composes the result. */
+ * it decomposes one character at a time, marks are ordered here by counting, and it composes the result.
+ *
+ * Its tables are Unicode 15.  Those behind Hugging Face's tokenizers are Unicode 9, which knows no combining class for 98
+ * later marks (U+08D3, U+0898, U+1AC0, U+1DF6 and the like): next to other marks they may stay in another order there. */
 #include <string.h>
 #include <utf8proc.h>
 
