@@ -50,6 +50,163 @@ typedef struct aha_error {
 AHA_API const char *aha_error_name(int code);
 AHA_API const char *aha_version(void);
 
+/* ---- log ----
+ * Lines for a person: what was assumed, what is odd.  Without a sink they are dropped.  The sink is called from any thread.
+ * Set it before other threads use the library. */
+typedef enum aha_log_level { AHA_LOG_DEBUG, AHA_LOG_INFO, AHA_LOG_WARN, AHA_LOG_ERROR } aha_log_level;
+typedef void (*aha_log_fn)(void *user, aha_log_level level, const char *line);
+AHA_API void aha_log_set(aha_log_fn fn, void *user, aha_log_level min);
+
+/* ---- engine ----
+ * A loaded model with its threads, key cache and sequences.  Weights never change.
+ * Thread safety: one thread at a time may submit, step, score, cancel and free sequences; aha_engine_get_info, aha_tokenize,
+ * aha_detokenize, aha_chat and the reply functions may run in any number of threads beside it.  Two engines share nothing. */
+typedef struct aha_engine aha_engine;
+
+typedef struct aha_options {
+    size_t      size;        /* of this struct */
+    int         threads;     /* 0: AHA_THREADS, or as many as this process may use */
+    int         chunk;       /* prompt tokens of one sequence in a step; 0: 128 */
+    int         ctx;         /* positions of one sequence, prompt and answer; 0: what the model was made for, at most 4096 */
+    int         seqs;        /* sequences decoding at once, others wait; 0: 64 */
+    int64_t     cache_bytes; /* of keys and values; 0: enough for all of that, at most half of the memory */
+    const char *kv_type;     /* "f32" (or NULL), "bf16", "f16": smaller, and rounds */
+    const char *cpu;         /* newest instruction set to use: "ref", "avx2", "avx512"; NULL: AHA_CPU, or the best there is */
+    bool        draft;       /* guess a token ahead with the model's own draft layer, if it has one: the same tokens in fewer steps */
+} aha_options;
+#define AHA_OPTIONS_INIT {sizeof(aha_options), 0, 0, 0, 0, 0, NULL, NULL, false}
+
+/* A model as bytes in memory, as its files would hold them.  tokenizer and the two after it may be NULL. */
+typedef struct aha_bytes {
+    const void *data;
+    size_t      n_bytes;
+} aha_bytes;
+typedef struct aha_model_bytes {
+    size_t    size;
+    aha_bytes config, weights;                                 /* config.json, model.safetensors */
+    aha_bytes tokenizer, tokenizer_config, generation_config;  /* the .json files of these names */
+} aha_model_bytes;
+
+/* Opens a Hugging Face folder: config.json, safetensors, and, where they are there, tokenizer.json, tokenizer_config.json (or
+ * chat_template.jinja) and generation_config.json.  o NULL: defaults.  The files stay mapped until aha_engine_free.
+ * AHA_ERR_IO, _FORMAT, _UNSUPPORTED name the file and what is wrong with it; AHA_ERR_NOMEM, _LIMIT, _ARG. */
+AHA_API int  aha_engine_open(aha_engine **out, const char *path, const aha_options *o, aha_error *e);
+/* The same from memory, which stays the caller's and must outlive the engine. */
+AHA_API int  aha_engine_open_bytes(aha_engine **out, const aha_model_bytes *m, const aha_options *o, aha_error *e);
+/* Sequences that are not done are cancelled (their on_done is called); all stay the caller's to free. */
+AHA_API void aha_engine_free(aha_engine *g);
+
+typedef struct aha_engine_info {
+    size_t      size;
+    const char *arch;          /* as config.json's model_type; this and the next strings live as long as the engine */
+    const char *isa;           /* "ref", "avx2", "avx512" */
+    const char *kv_type;
+    const char *chat_template; /* name of the form that aha_chat renders */
+    bool        chat_known;    /* false: the model's own template was not recognised, and the form is a guess */
+    bool        has_text;      /* false: there was no tokenizer.json; only token ids work */
+    bool        drafts;        /* the draft layer is in use */
+    int         layers, width, vocab, threads;
+    int         context;       /* positions that the model was made for */
+    int         ctx, seqs;     /* the engine's limits */
+    int64_t     parameters, parameters_active; /* without the draft layer; active: used for one token */
+    int64_t     weights_bytes, cache_bytes;
+    const int32_t *stop;       /* [n_stop] tokens that end an answer */
+    int         n_stop;
+} aha_engine_info;
+/* Fills info, whose size must be set; fields that an older caller does not know are left out. */
+AHA_API void aha_engine_get_info(const aha_engine *g, aha_engine_info *info);
+
+/* ---- sequences ----
+ * A sequence is a prompt and what is generated after it.  Its result depends on its own request alone: not on what else runs,
+ * on what is cached, or on the number of threads.  A beginning that an earlier sequence had is taken from the cache. */
+typedef struct aha_seq aha_seq;
+
+typedef struct aha_sample_options {
+    size_t   size;
+    float    temperature;  /* 0: always the likeliest token, among equals the one with the lowest id */
+    float    top_p;        /* in (0, 1]; 1: off */
+    float    min_p;        /* 0: off */
+    int      top_k;        /* 0: off */
+    uint64_t seed, stream; /* the same two give the same answer; stream tells sequences of one seed apart */
+} aha_sample_options;
+/* what R1's authors recommend */
+#define AHA_SAMPLE_OPTIONS_INIT {sizeof(aha_sample_options), 0.6f, 0.95f, 0, 0, 0, 0}
+
+typedef struct aha_seq_options {
+    size_t         size;
+    const int32_t *prompt;   /* [n_prompt] copied */
+    int            n_prompt; /* at least 1 */
+    int            max_new;  /* tokens to generate at most; 0: as many as the context holds */
+    const aha_sample_options *sample; /* copied; NULL: as AHA_SAMPLE_OPTIONS_INIT */
+    const int32_t *stop;     /* [n_stop] copied; NULL: the model's own */
+    int            n_stop;
+    bool           want_logp;
+    bool           no_cache; /* neither use what others left in the cache nor leave anything there */
+    /* Called from aha_engine_step, in its thread: after each new token (never the one that stopped), and once at the end.  They
+     * may submit, cancel and poll, and on_done may free its sequence; they must not step or free the engine.  NULL: none. */
+    void (*on_token)(void *user, aha_seq *s, int32_t token, float logp);
+    void (*on_done)(void *user, aha_seq *s);
+    void *user;
+} aha_seq_options;
+#define AHA_SEQ_OPTIONS_INIT {sizeof(aha_seq_options), NULL, 0, 0, NULL, NULL, 0, false, false, NULL, NULL, NULL}
+
+typedef enum aha_seq_state { AHA_SEQ_WAITING, AHA_SEQ_PROMPT, AHA_SEQ_GENERATING, AHA_SEQ_DONE } aha_seq_state;
+typedef enum aha_finish { AHA_FINISH_NONE, AHA_FINISH_STOP, AHA_FINISH_LENGTH, AHA_FINISH_CANCELLED, AHA_FINISH_ERROR } aha_finish;
+typedef struct aha_seq_status {
+    size_t         size;
+    aha_seq_state  state;
+    aha_finish     finish;
+    const int32_t *tokens; /* [n_tokens] generated; owned by the sequence, valid until it is freed */
+    const float   *logp;   /* [n_tokens], and one more for stop_token if there is one; NULL unless asked for */
+    int            n_tokens, stop_token; /* stop_token: the one that ended it (not among tokens), or -1 */
+    int            n_prompt, prompt_done, prompt_cached; /* prompt tokens: all, computed by now, of those from the cache */
+} aha_seq_status;
+
+/* Takes a request; nothing is computed yet.  AHA_ERR_LIMIT: longer than the context or the cache; AHA_ERR_ARG: a token that the
+ * model does not have, or an option out of range. */
+AHA_API int  aha_seq_submit(aha_engine *g, const aha_seq_options *o, aha_seq **out, aha_error *e);
+AHA_API void aha_seq_poll(const aha_seq *s, aha_seq_status *status); /* status->size must be set */
+AHA_API void aha_seq_cancel(aha_seq *s); /* done at once, or, from a callback, when the step ends */
+AHA_API void aha_seq_free(aha_seq *s);   /* one that is not done is cancelled first, without a call of on_done */
+
+/* Computes one batch: parts of prompts, and one token for each sequence that generates.  Returns how many sequences are not done
+ * yet, or an error, with which the sequences of that batch end (AHA_FINISH_ERROR); others, and the engine, go on. */
+AHA_API int aha_engine_step(aha_engine *g, aha_error *e);
+AHA_API int aha_engine_run(aha_engine *g, aha_error *e); /* steps until all are done; 0 or an error */
+
+/* Teacher forcing: logp[i] is the log-probability of tokens[i+1] after tokens[0..i], i in [0, n-1); NULL: not wanted.
+ * row (NULL: none) is called with the logits [vocab] of each position, ascending; they are valid during the call. */
+AHA_API int aha_engine_score(aha_engine *g, const int32_t *tokens, int n, float *logp,
+                             void (*row)(void *user, int i, const float *logits), void *user, aha_error *e);
+
+/* ---- text ---- AHA_ERR_STATE when the model came without a tokenizer ---- */
+/* Memory that the library gave out: ids, text. */
+AHA_API void aha_free(void *p);
+/* Text to ids, without a beginning-of-sentence token.  Text that spells a control token stays text, unless `special`.
+ * *ids is the caller's: aha_free. */
+AHA_API int aha_tokenize(const aha_engine *g, const char *text, size_t n_bytes, bool special, int32_t **ids, int *n, aha_error *e);
+/* Ids to bytes (a cut character stays cut), NUL-terminated, *n_bytes without the NUL.  *text is the caller's: aha_free. */
+AHA_API int aha_detokenize(const aha_engine *g, const int32_t *ids, int n, char **text, size_t *n_bytes, aha_error *e);
+
+typedef struct aha_message {
+    const char *role; /* "system", "user", "assistant" */
+    const char *text;
+    size_t      n_bytes;
+} aha_message;
+/* A conversation to the ids of a prompt, the next answer opened: the model's own form, control tokens by id, user text never one
+ * of them.  *think_open (may be NULL): the form has opened the thinking already.  *ids is the caller's: aha_free. */
+AHA_API int aha_chat(const aha_engine *g, const aha_message *m, int n, int32_t **ids, int *n_ids, bool *think_open, aha_error *e);
+
+/* Splits an answer, token by token, into thinking and answer, both without control tokens and always valid UTF-8. */
+typedef struct aha_reply aha_reply;
+typedef enum aha_part { AHA_PART_THINKING, AHA_PART_ANSWER } aha_part;
+AHA_API int  aha_reply_new(aha_reply **out, const aha_engine *g, bool think_open, aha_error *e); /* the engine must outlive it */
+AHA_API void aha_reply_free(aha_reply *r);
+/* The text that this token completes (perhaps none), NUL-terminated, valid until the next call; and what it is part of.
+ * 0, or AHA_ERR_NOMEM. */
+AHA_API int  aha_reply_push(aha_reply *r, int32_t token, aha_part *part, const char **text, size_t *n_bytes, aha_error *e);
+AHA_API int  aha_reply_end(aha_reply *r, aha_part *part, const char **text, size_t *n_bytes, aha_error *e); /* what is held back */
+
 #ifdef __cplusplus
 }
 #endif

@@ -392,5 +392,10 @@ const int32_t *seq_tokens(const Seq *s, int *n)
 }
 const float *seq_logp(const Seq *s) { return s->logp; }
 int seq_stop_token(const Seq *s) { return s->stop_token; }
+int seq_prompt_done(const Seq *s)
+{
+    bool all = s->n_tokens > s->n_prompt || s->computed > s->n_prompt || s->finish == SEQ_FINISH_STOP;
+    return all ? s->n_prompt : s->computed;
+}
 int seq_prompt_cached(const Seq *s) { return s->cached; }
 EngineStats engine_stats(const Engine *g) { return g->stats; }

@@ -7,6 +7,7 @@
 #define AHA_INFER_INFER_H
 
 #include "../model/model.h"
+#include "../text/text.h"
 
 /* ---- pages (kvcache.c) ----
  * Pages of KV_PAGE positions, reference counted.  A full page of known tokens is registered under the hash of all tokens up
@@ -88,12 +89,30 @@ SeqFinish      seq_finish(const Seq *s);
 const int32_t *seq_tokens(const Seq *s, int *n);  /* generated so far, without the stop token */
 const float   *seq_logp(const Seq *s);            /* as many, and one more for the stop token if it ended by one; NULL unless asked for */
 int            seq_stop_token(const Seq *s);      /* the id that ended it, or -1 */
+int            seq_prompt_done(const Seq *s);     /* prompt tokens computed by now */
 int            seq_prompt_cached(const Seq *s);   /* prompt tokens found in the cache */
 void           seq_free(Seq *s);                  /* one that is not done is cancelled, without a call of on_done */
 
 typedef struct EngineStats {
-    int64_t steps, rows, prompt_tokens, cached_tokens, new_tokens, drafted, accepted;
+    int64_t steps, rows, prompt_tokens, cached_tokens, new_tokens, preempted, drafted, accepted;
 } EngineStats;
 EngineStats engine_stats(const Engine *g);
+
+/* ---- the words of a model (words.c) ---- what stands beside the weights: tokenizer, form of a chat, tokens that end an answer */
+enum { MODEL_STOP_MAX = 16 };
+typedef struct Words {
+    Tokenizer   *tok;  /* NULL: there is none */
+    ChatTemplate form;
+    bool         form_known; /* false: the model's template was not recognised; form is the architecture's usual one */
+    int32_t      stop[MODEL_STOP_MAX];
+    int          n_stop;
+} Words;
+typedef struct WordFiles { /* texts of the files; NULL: absent */
+    const char *tokenizer, *tokenizer_config, *generation_config, *chat_template;
+    size_t      n_tokenizer, n_tokenizer_config, n_generation_config, n_chat_template;
+} WordFiles;
+int  words_parse(Words *w, const WordFiles *f, const Config *c, aha_error *e);
+int  words_open(Words *w, const char *dir, const Config *c, aha_error *e); /* absent files are no error */
+void words_free(Words *w);
 
 #endif

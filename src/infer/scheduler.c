@@ -89,6 +89,7 @@ static void preempt(Engine *g, Seq *s)
 {
     seq_detach(g, s);
     if (s->n_tokens == s->n_prompt) s->cached = 0;
+    g->stats.preempted++;
     waiting_insert(g, s);
 }
 

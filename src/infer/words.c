@@ -1,0 +1,114 @@
+/* What stands beside a model's weights: tokenizer.json, the chat template (recognised, never executed), stop tokens. */
+#include <jansson.h>
+
+#include "infer.h"
+
+enum { TOKENIZER_BYTES_MAX = 256 << 20, CONFIG_BYTES_MAX = 16 << 20 };
+
+static void add_stop(Words *w, int64_t id, int vocab)
+{
+    if (id < 0 || id >= vocab || w->n_stop == MODEL_STOP_MAX) return;
+    for (int i = 0; i < w->n_stop; i++)
+        if (w->stop[i] == id) return;
+    w->stop[w->n_stop++] = (int32_t)id;
+}
+
+/* eos_token_id: a number or a list of them */
+static int generation_stops(Words *w, const char *text, size_t n, int vocab, aha_error *e)
+{
+    Json         *j;
+    const json_t *eos;
+    int           rc = json_parse(&j, text, n, "generation_config.json", e);
+    if (rc) return rc;
+    eos = json_field(j, "eos_token_id");
+    if (eos && json_is_integer(eos)) add_stop(w, json_integer_value(eos), vocab);
+    for (size_t i = 0; eos && i < json_array_size(eos); i++)
+        if (json_is_integer(json_array_get(eos, i))) add_stop(w, json_integer_value(json_array_get(eos, i)), vocab);
+    json_free(j);
+    return 0;
+}
+
+/* chat_template: a text, or a list of {"name", "template"} of which "default" counts; NULL: there is none */
+static const json_t *template_in(const Json *j)
+{
+    const json_t *t = json_field(j, "chat_template");
+    for (size_t i = 0; t && i < json_array_size(t); i++) {
+        const json_t *item = json_array_get(t, i), *name = json_field(item, "name");
+        if (name && json_is_string(name) && strcmp(json_string_value(name), "default") == 0) t = json_field(item, "template");
+    }
+    return t && json_is_string(t) ? t : NULL;
+}
+
+static void usual_form(Words *w, Arch arch)
+{
+    static const ChatTemplate form[] = {[ARCH_LLAMA] = CHAT_R1_DISTILL, [ARCH_QWEN2] = CHAT_R1_DISTILL, [ARCH_QWEN3] = CHAT_R1_0528,
+                                        [ARCH_DEEPSEEK_V3] = CHAT_R1};
+    w->form = form[arch];
+    w->form_known = false;
+}
+
+static int chat_form(Words *w, const WordFiles *f, Arch arch, aha_error *e)
+{
+    Json         *j = NULL;
+    const json_t *t;
+    int           rc;
+    usual_form(w, arch);
+    if (f->chat_template) {
+        w->form = chat_template_detect(f->chat_template, f->n_chat_template, &w->form_known);
+    } else if (f->tokenizer_config) {
+        if ((rc = json_parse(&j, f->tokenizer_config, f->n_tokenizer_config, "tokenizer_config.json", e)) != 0) return rc;
+        if ((t = template_in(j)) != NULL) w->form = chat_template_detect(json_string_value(t), json_string_length(t), &w->form_known);
+        json_free(j);
+    }
+    if (w->form_known) return 0;
+    usual_form(w, arch);
+    if (f->tokenizer) log_msg(LOG_WARN, "no chat template that is known: taking %s, which is usual for its architecture", chat_template_name(w->form));
+    return 0;
+}
+
+int words_parse(Words *w, const WordFiles *f, const Config *c, aha_error *e)
+{
+    int rc = 0;
+    memset(w, 0, sizeof *w);
+    if (f->tokenizer) rc = tokenizer_parse(&w->tok, f->tokenizer, f->n_tokenizer, "tokenizer.json", e);
+    if (rc == 0) rc = chat_form(w, f, c->arch, e);
+    for (int i = 0; i < c->n_eos; i++) add_stop(w, c->eos[i], c->vocab);
+    if (rc == 0 && f->generation_config) rc = generation_stops(w, f->generation_config, f->n_generation_config, c->vocab, e);
+    if (rc == 0 && w->tok) { /* where an answer ends whatever the files say: its own end, or the start of a user's turn */
+        add_stop(w, tokenizer_id(w->tok, "<｜end▁of▁sentence｜>"), c->vocab);
+        add_stop(w, tokenizer_id(w->tok, "<｜User｜>"), c->vocab);
+    }
+    if (rc) words_free(w);
+    return rc;
+}
+
+static int read_beside(const char *dir, const char *name, size_t max, char **text, size_t *n, aha_error *e)
+{
+    char path[4096];
+    int  rc = path_join(path, sizeof path, dir, name, e);
+    if (rc || !file_exists(path)) return rc;
+    return file_read_all(path, max, text, n, e);
+}
+
+int words_open(Words *w, const char *dir, const Config *c, aha_error *e)
+{
+    char     *text[4] = {0};
+    size_t    n[4] = {0};
+    WordFiles f;
+    int       rc;
+    memset(w, 0, sizeof *w);
+    rc = read_beside(dir, "tokenizer.json", TOKENIZER_BYTES_MAX, &text[0], &n[0], e);
+    if (rc == 0) rc = read_beside(dir, "tokenizer_config.json", CONFIG_BYTES_MAX, &text[1], &n[1], e);
+    if (rc == 0) rc = read_beside(dir, "generation_config.json", CONFIG_BYTES_MAX, &text[2], &n[2], e);
+    if (rc == 0) rc = read_beside(dir, "chat_template.jinja", CONFIG_BYTES_MAX, &text[3], &n[3], e);
+    f = (WordFiles){text[0], text[1], text[2], text[3], n[0], n[1], n[2], n[3]};
+    if (rc == 0 && (rc = words_parse(w, &f, c, e)) != 0) rc = error_prefix(e, rc, "%s", dir);
+    for (int i = 0; i < 4; i++) mem_free(text[i]);
+    return rc;
+}
+
+void words_free(Words *w)
+{
+    tokenizer_free(w->tok);
+    memset(w, 0, sizeof *w);
+}
