@@ -72,10 +72,12 @@ $(BUILD)/double/%.o: %.c
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libaha.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -Itests -MMD -MP -o $@ $< $(BUILD)/libaha.a $(LIBS) $$(pkg-config --libs cmocka)
-# finite differences run in double: the only tests that link the other build
-$(BUILD)/tests/test_grad: tests/test_grad.c $(REAL_OBJ)
+# finite differences run in double: the only tests that link the other build (format knows no `real`)
+GRAD_BIN := $(filter $(BUILD)/tests/test_grad%,$(TEST_BIN))
+FORMAT_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/format/*.c))
+$(GRAD_BIN): $(BUILD)/tests/%: tests/%.c $(REAL_OBJ) $(FORMAT_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -DAHA_REAL_DOUBLE -Isrc -Itests -MMD -MP -o $@ $< $(REAL_OBJ) $(LIBS) $$(pkg-config --libs cmocka)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -DAHA_REAL_DOUBLE -Isrc -Itests -MMD -MP -o $@ $(filter %.c %.o,$^) $(LIBS) $$(pkg-config --libs cmocka)
 $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(BUILD)/libaha.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -o $@ $(filter %.c,$^) $(BUILD)/libaha.a $(LIBS)
