@@ -78,6 +78,8 @@ static void bad(void **state)
     assert_int_equal(parse("[9223372036854775808]", 21, &e), AHA_ERR_FORMAT);
     assert_int_equal(parse("[\"a\0b\"]", 7, &e), AHA_ERR_FORMAT);
     assert_int_equal(parse("{}\0", 3, &e), AHA_ERR_FORMAT);
+    assert_int_equal(parse("[0\0]", 4, &e), AHA_ERR_FORMAT);
+    assert_int_equal(parse("[\"\\\0\"]", 6, &e), AHA_ERR_FORMAT);
 }
 
 static char *repeat(const char *unit, size_t times, size_t *n)

@@ -41,7 +41,8 @@ static void budget_install(void)
     json_set_alloc_funcs(budget_alloc, mem_free);
 }
 
-/* Nesting and lengths of numbers, in one pass and constant memory; everything else is the parser's to judge. */
+/* Nesting, lengths of numbers and NUL bytes (jansson drops one that follows a number), in one pass and constant memory;
+ * everything else is the parser's to judge. */
 static int bounds_check(const char *text, size_t n, const char *what, aha_error *e)
 {
     int    depth = 0;
@@ -49,8 +50,9 @@ static int bounds_check(const char *text, size_t n, const char *what, aha_error 
     bool   quoted = false;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
+        if (!c) return error_set(e, AHA_ERR_FORMAT, "%s: byte %zu: got a NUL byte, expected JSON", what, i);
         if (quoted) {
-            if (c == '\\') i++;
+            if (c == '\\' && i + 1 < n && text[i + 1]) i++;
             else if (c == '"') quoted = false;
             continue;
         }
