@@ -1,0 +1,79 @@
+/* recipe: a readable file that names stages, data, seeds and budgets (docs/recipe.md describes every key). */
+#ifndef AHA_LEARN_RECIPE_H
+#define AHA_LEARN_RECIPE_H
+
+#include "../format/format.h"
+#include "trainer.h"
+
+enum { RECIPE_STAGES_MAX = 32, STAGE_TASKS_MAX = 8 };
+
+typedef enum StageKind {
+    STAGE_PRETRAIN, /* generated corpus, loss on every token */
+    STAGE_SFT,      /* a JSONL file of samples, loss on the reply */
+    STAGE_GRPO,     /* reinforcement learning with rule-checked rewards */
+    STAGE_SAMPLE,   /* writes the model's own verified answers to a JSONL file: for filtered SFT and distillation */
+    STAGE_EVAL,     /* accuracy on held-out problems */
+    STAGE_COUNT
+} StageKind;
+
+typedef struct StageTask { /* "countdown3:2 equation:1": a task's name and its share */
+    char   name[48];
+    double share;
+} StageTask;
+
+typedef struct Stage {
+    char      name[48];
+    StageKind kind;
+    char      from[48]; /* the stage whose model it starts from; empty: the one before */
+    StageTask task[STAGE_TASKS_MAX];
+    int       n_task;
+    /* training */
+    int64_t tokens;       /* pretrain: budget */
+    int64_t batch_tokens; /* pretrain, sft: per update */
+    int     steps;        /* grpo: updates of the policy's data */
+    int     warmup, decay_from; /* steps; decay_from: step from which the rate falls, -1: pretrain's last `decay` share */
+    double  decay;        /* share of the stage at the end in which the learning rate falls linearly to lr_min */
+    double  lr_min;       /* of the top rate */
+    OptimOptions optim;
+    double  balance_rate, draft_weight;
+    /* sft, sample */
+    char    file[256];    /* JSONL, relative to the run's folder */
+    double  epochs;
+    /* grpo, sample, eval */
+    int     questions, group, minibatches, max_new, n, samples;
+    double  temperature, top_p;
+    double  eps_low, eps_high, beta;   /* clip range; KL weight */
+    bool    divide_std, token_mean, drop_equal, random_reward;
+    double  format_weight, honest_weight; /* of a well-formed reply; subtracted for each share of wrong equations */
+    int     overlong;     /* the soft penalty covers the last so many tokens; 0: none */
+    int     ref_every;    /* steps after which the reference model is refreshed; 0: never */
+    int     eval_every, eval_n; /* held-out accuracy while training: every so many steps, on so many problems */
+} Stage;
+
+typedef struct Recipe {
+    char     name[64], title[160];
+    uint64_t seed;
+    Config   model;
+    int      slot_tokens, context;
+    bool     keep_tape;
+    double   checkpoint_s; /* seconds between checkpoints */
+    Dtype    save_type;    /* of the models written after each stage */
+    char     task[STAGE_TASKS_MAX][48]; /* whose words the tokenizer gets */
+    int      n_task;
+    Stage    stage[RECIPE_STAGES_MAX];
+    int      n_stage;
+    char    *text; /* the file itself, kept beside the results */
+} Recipe;
+
+/* path: the file, or without its ".ini".  Unknown keys and sections are errors that name the line and the nearest key. */
+int  recipe_read(Recipe *r, const char *path, aha_error *e);
+int  recipe_parse(Recipe *r, const char *text, size_t n, const char *what, aha_error *e);
+void recipe_free(Recipe *r);
+/* Every key with its kind, default and help, for docs and `aha learn --help`. */
+typedef struct RecipeKey {
+    const char *section, *name, *help;
+} RecipeKey;
+const RecipeKey *recipe_keys(int *n);
+const char *stage_kind_name(StageKind k);
+
+#endif

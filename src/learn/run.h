@@ -1,0 +1,66 @@
+/* run: what the stages of one recipe share.  Inside this folder only. */
+#ifndef AHA_LEARN_RUN_H
+#define AHA_LEARN_RUN_H
+
+#include "../cpu/cpu.h"
+#include "checkpoint.h"
+#include "evaluate.h"
+#include "learn.h"
+#include "rollout.h"
+#include "task.h"
+
+typedef struct Run {
+    const LearnOptions *o;
+    Recipe         recipe;
+    uint64_t       seed;
+    char           dir[1024], checkpoint_dir[1100];
+    const Kernels *k;
+    Pool          *pool;
+    char          *tokenizer_json;
+    Tokenizer     *tok;
+    ChatTemplate   tpl;
+    File           metrics;
+    RunState       state;
+    uint64_t       started_ns, saved_ns, shown_ns;
+    double         elapsed_before; /* of this stage, before this process took it up */
+} Run;
+
+/* One line of metrics.jsonl: the fields that every line has, then `fields` (without braces). */
+int  run_log(Run *r, const Stage *s, const char *kind, int64_t step, const Buf *fields, aha_error *e);
+void run_progress(Run *r, const Stage *s, int64_t done, int64_t total, bool force, const char *fmt, ...) PRINTF_LIKE(6, 7);
+bool run_stopping(const Run *r);
+double run_elapsed(const Run *r); /* seconds of this stage */
+
+/* A stage that trains: the model, its trainer and an engine over the same weights. */
+typedef struct Training {
+    Run         *run;
+    const Stage *st;
+    Model       *m;
+    Trainer      t;
+    Engine      *engine;
+    Model       *ref; /* grpo with a KL term: the reference, and a trainer is not needed for it */
+} Training;
+int  training_begin(Training *t, Run *r, const Stage *s, int seqs_max, aha_error *e);
+/* After each update: checkpoint when it is time; AHA_ERR_CANCELLED (with a checkpoint) when asked to stop. */
+int  training_tick(Training *t, aha_error *e);
+/* Writes the stage's model folder and its f32 weights; the state moves to the next stage. */
+int  training_end(Training *t, aha_error *e);
+void training_free(Training *t);
+/* Held-out accuracy of the model as it is, logged as an "eval" line. */
+int  training_eval(Training *t, int64_t step, aha_error *e);
+/* The rate's factor: warm-up by steps, then 1, then linear to lr_min over the last `decay` share of progress in [0,1]. */
+double lr_factor(const Stage *s, int64_t step, double progress);
+
+/* A task by a recipe's name ("countdown3"), and one of a stage's tasks by its share and a number in [0,1). */
+const StageTask *stage_pick_task(const Stage *s, double u);
+
+int stage_lm(Run *r, const Stage *s, aha_error *e);     /* pretrain and sft: stage_lm.c */
+int stage_grpo(Run *r, const Stage *s, aha_error *e);   /* stage_grpo.c */
+int stage_sample(Run *r, const Stage *s, aha_error *e); /* stage_eval.c */
+int stage_eval(Run *r, const Stage *s, aha_error *e);   /* stage_eval.c */
+/* The stage that s starts from, or NULL for random weights. */
+const Stage *stage_source(const Run *r, const Stage *s);
+/* The stage's folder of the run: DIR/NAME. */
+int stage_dir(const Run *r, const Stage *s, char *out, size_t cap, aha_error *e);
+
+#endif
