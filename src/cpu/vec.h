@@ -1,0 +1,23 @@
+/* What the vector headers share.  A kernel family (kern_*.h) is written once over v16, a vector of sixteen floats, and
+ * compiled by each ISA's file with its own vec_<isa>.h: the lanes are fixed by tensor/kernels.h, so every ISA adds in the
+ * same order and gives the reference's bits. */
+#ifndef AHA_CPU_VEC_H
+#define AHA_CPU_VEC_H
+
+#include "ref.h"
+
+#define INLINE inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+#define VEC_NAME2(name, isa) name##_##isa
+#define VEC_NAME1(name, isa) VEC_NAME2(name, isa)
+/* void <name>_<isa>(args, i0, i1, scratch) */
+#define KERNEL(name) static void VEC_NAME1(name, VEC_ISA)(const void *args, int64_t i0, int64_t i1, void *scratch)
+
+static INLINE void *align64(void *p) { return (void *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
+
+#endif

@@ -1,0 +1,161 @@
+/* v16, sixteen floats, as two ymm registers: the operations of vec_avx512.h, lane for lane. */
+#ifndef AHA_CPU_VEC_AVX2_H
+#define AHA_CPU_VEC_AVX2_H
+
+#include <immintrin.h>
+
+#include "vec.h"
+
+#define VEC_ISA avx2
+enum { GEMM_MR = 6, GEMM_NV = 1 }; /* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
+
+typedef struct v16 {
+    __m256 lo, hi;
+} v16;
+typedef struct m16 { /* all bits of a lane set: in */
+    __m256i lo, hi;
+} m16;
+
+static INLINE m16 m_first(int n)
+{
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return (m16){_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), _mm256_cmpgt_epi32(_mm256_set1_epi32(n - 8), lane)};
+}
+
+static INLINE v16 v_zero(void) { return (v16){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+static INLINE v16 v_set(float x) { return (v16){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+static INLINE v16 v_load(const float *p) { return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+static INLINE v16 v_load_m(const float *p, m16 m)
+{
+    return (v16){_mm256_maskload_ps(p, m.lo), _mm256_maskload_ps(p + 8, m.hi)};
+}
+static INLINE void v_store(float *p, v16 x)
+{
+    _mm256_storeu_ps(p, x.lo);
+    _mm256_storeu_ps(p + 8, x.hi);
+}
+static INLINE void v_store_m(float *p, m16 m, v16 x)
+{
+    _mm256_maskstore_ps(p, m.lo, x.lo);
+    _mm256_maskstore_ps(p + 8, m.hi, x.hi);
+}
+static INLINE v16 v_add(v16 a, v16 b) { return (v16){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+static INLINE v16 v_sub(v16 a, v16 b) { return (v16){_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+static INLINE v16 v_mul(v16 a, v16 b) { return (v16){_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+static INLINE v16 v_div(v16 a, v16 b) { return (v16){_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+static INLINE v16 v_fma(v16 a, v16 b, v16 c)
+{
+    return (v16){_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+static INLINE v16 v_neg(v16 a)
+{
+    __m256 s = _mm256_set1_ps(-0.0f);
+    return (v16){_mm256_xor_ps(a.lo, s), _mm256_xor_ps(a.hi, s)};
+}
+/* x > m ? x : m: a NaN in x leaves m, as the references' comparison does */
+static INLINE v16 v_max(v16 x, v16 m) { return (v16){_mm256_max_ps(x.lo, m.lo), _mm256_max_ps(x.hi, m.hi)}; }
+/* m ? a : b */
+static INLINE v16 v_pick(m16 m, v16 a, v16 b)
+{
+    return (v16){_mm256_blendv_ps(b.lo, a.lo, _mm256_castsi256_ps(m.lo)),
+                 _mm256_blendv_ps(b.hi, a.hi, _mm256_castsi256_ps(m.hi))};
+}
+
+/* lanes 0+8, 1+9, ...; then 4; 2; 1 */
+static INLINE float v_sum(v16 x)
+{
+    __m256 y = _mm256_add_ps(x.lo, x.hi);
+    __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_add_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
+}
+
+/* the operations of r_exp (tensor/rmath.h), lane by lane */
+static INLINE __m256 exp8(__m256 x)
+{
+    __m256  magic = _mm256_set1_ps(EXP_MAGIC), p = _mm256_set1_ps(EXP_C0);
+    __m256  xc = _mm256_min_ps(_mm256_set1_ps(EXP_HI), x);
+    __m256  n = _mm256_sub_ps(_mm256_fmadd_ps(xc, _mm256_set1_ps(EXP_LOG2E), magic), magic);
+    __m256  r = _mm256_fmadd_ps(n, _mm256_set1_ps(-EXP_LN2_HI), xc);
+    __m256i bits = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    __m256  in = _mm256_cmp_ps(x, _mm256_set1_ps(EXP_LO), _CMP_GE_OQ), nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
+    r = _mm256_fmadd_ps(n, _mm256_set1_ps(-EXP_LN2_LO), r);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_C1));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_C2));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_C3));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_C4));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_C5));
+    p = _mm256_add_ps(_mm256_fmadd_ps(p, _mm256_mul_ps(r, r), r), _mm256_set1_ps(1.0f));
+    p = _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(bits)), in);
+    return _mm256_blendv_ps(p, x, nan);
+}
+static INLINE v16 v_exp(v16 x) { return (v16){exp8(x.lo), exp8(x.hi)}; }
+
+/* eight elements of type t, as floats */
+static INLINE __m256 load8(Dtype t, const void *p)
+{
+    if (t == DT_F16) return _mm256_cvtph_ps(_mm_loadu_si128(p));
+    if (t == DT_BF16) return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
+    return _mm256_loadu_ps(p);
+}
+/* sixteen elements from element i of data of type t, as floats */
+static INLINE v16 v_load_t(Dtype t, const void *p, int64_t i)
+{
+    const char *b = (const char *)p + i * (t == DT_F32 ? 4 : 2);
+    return (v16){load8(t, b), load8(t, b + (t == DT_F32 ? 32 : 16))};
+}
+/* the first n of them, the rest 0 */
+static INLINE v16 v_load_tn(Dtype t, const void *p, int64_t i, int n)
+{
+    uint16_t h[16] = {0};
+    if (t == DT_F32) return v_load_m((const float *)p + i, m_first(n));
+    if (n > 0) memcpy(h, (const uint16_t *)p + i, sizeof(uint16_t) * (size_t)(n < 16 ? n : 16));
+    return v_load_t(t, h, 0);
+}
+
+/* columns of a transpose step */
+static INLINE int transpose_cols(Dtype t)
+{
+    (void)t;
+    return 16;
+}
+
+/* Two 4x4 transposes side by side: x[i] holds in lane L four columns of row 4L+i; afterwards x[j] holds column j of all
+ * eight rows. */
+static INLINE void lanes_transpose(__m256 x[4])
+{
+    __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(x[0], x[1])), b = _mm256_castps_pd(_mm256_unpacklo_ps(x[2], x[3]));
+    __m256d c = _mm256_castps_pd(_mm256_unpackhi_ps(x[0], x[1])), d = _mm256_castps_pd(_mm256_unpackhi_ps(x[2], x[3]));
+    x[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+    x[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+    x[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(c, d));
+    x[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(c, d));
+}
+
+static INLINE __m128 load4(Dtype t, const char *p)
+{
+    if (t == DT_F16) return _mm_cvtph_ps(_mm_loadl_epi64((const void *)p));
+    if (t == DT_BF16) return _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(_mm_loadl_epi64((const void *)p)), 16));
+    return _mm_loadu_ps((const void *)p);
+}
+
+/* dst[k * step + r] = row r, column k of src for 16 rows and 16 columns; rows are `row` elements apart */
+static INLINE void v_transpose(Dtype t, const void *src, int64_t row, float *dst, int64_t step)
+{
+    int64_t bytes = row * (t == DT_F32 ? 4 : 2);
+    for (int half = 0; half < 2; half++) {
+        UNROLL
+        for (int c = 0; c < 4; c++) {
+            const char *p = (const char *)src + 8 * half * bytes + c * (t == DT_F32 ? 16 : 8);
+            __m256      x[4];
+            UNROLL
+            for (int i = 0; i < 4; i++)
+                x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(load4(t, p + i * bytes)), load4(t, p + (4 + i) * bytes), 1);
+            lanes_transpose(x);
+            UNROLL
+            for (int j = 0; j < 4; j++) _mm256_storeu_ps(dst + (4 * c + j) * step + 8 * half, x[j]);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,153 @@
+/* v16, sixteen floats, as one zmm register.  vec_avx2.h spells the same operations for two ymm registers. */
+#ifndef AHA_CPU_VEC_AVX512_H
+#define AHA_CPU_VEC_AVX512_H
+
+#include <immintrin.h>
+
+#include "vec.h"
+
+#define VEC_ISA avx512
+enum { GEMM_MR = 12, GEMM_NV = 2 }; /* 24 accumulators, 2 of B, 1 of A: 27 of 32 registers */
+
+typedef __m512    v16;
+typedef __mmask16 m16;
+
+static INLINE m16 m_first(int n) { return (m16)(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1); }
+
+static INLINE v16 v_zero(void) { return _mm512_setzero_ps(); }
+static INLINE v16 v_set(float x) { return _mm512_set1_ps(x); }
+static INLINE v16 v_load(const float *p) { return _mm512_loadu_ps(p); }
+static INLINE v16 v_load_m(const float *p, m16 m) { return _mm512_maskz_loadu_ps(m, p); }
+static INLINE void v_store(float *p, v16 x) { _mm512_storeu_ps(p, x); }
+static INLINE void v_store_m(float *p, m16 m, v16 x) { _mm512_mask_storeu_ps(p, m, x); }
+static INLINE v16 v_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
+static INLINE v16 v_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
+static INLINE v16 v_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
+static INLINE v16 v_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
+static INLINE v16 v_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
+static INLINE v16 v_neg(v16 a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+/* x > m ? x : m: a NaN in x leaves m, as the references' comparison does */
+static INLINE v16 v_max(v16 x, v16 m) { return _mm512_max_ps(x, m); }
+/* m ? a : b */
+static INLINE v16 v_pick(m16 m, v16 a, v16 b) { return _mm512_mask_mov_ps(b, m, a); }
+
+/* lanes 0+8, 1+9, ...; then 4; 2; 1 */
+static INLINE float v_sum(v16 x)
+{
+    __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_add_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
+}
+
+/* the operations of r_exp (tensor/rmath.h), lane by lane */
+static INLINE v16 v_exp(v16 x)
+{
+    v16       xc = _mm512_min_ps(v_set(EXP_HI), x);
+    v16       n = v_sub(v_fma(xc, v_set(EXP_LOG2E), v_set(EXP_MAGIC)), v_set(EXP_MAGIC));
+    v16       r = v_fma(n, v_set(-EXP_LN2_LO), v_fma(n, v_set(-EXP_LN2_HI), xc));
+    v16       p = v_set(EXP_C0);
+    __m512i   bits = _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23);
+    __mmask16 in = _mm512_cmp_ps_mask(x, v_set(EXP_LO), _CMP_GE_OQ), nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    p = v_fma(p, r, v_set(EXP_C1));
+    p = v_fma(p, r, v_set(EXP_C2));
+    p = v_fma(p, r, v_set(EXP_C3));
+    p = v_fma(p, r, v_set(EXP_C4));
+    p = v_fma(p, r, v_set(EXP_C5));
+    p = v_add(v_fma(p, v_mul(r, r), r), v_set(1.0f));
+    return _mm512_mask_mov_ps(_mm512_maskz_mul_ps(in, p, _mm512_castsi512_ps(bits)), nan, x);
+}
+
+/* sixteen elements from element i of data of type t, as floats */
+static INLINE v16 v_load_t(Dtype t, const void *p, int64_t i)
+{
+    const uint16_t *h = p;
+    if (t == DT_F16) return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(h + i)));
+    if (t == DT_BF16)
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(h + i))), 16));
+    return v_load((const float *)p + i);
+}
+/* the first n of them, the rest 0 */
+static INLINE v16 v_load_tn(Dtype t, const void *p, int64_t i, int n)
+{
+    const uint16_t *h = p;
+    m16             m = m_first(n);
+    if (t == DT_F16) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, h + i));
+    if (t == DT_BF16)
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, h + i)), 16));
+    return v_load_m((const float *)p + i, m);
+}
+
+/* Four 4x4 transposes side by side: x[i] holds in lane L four columns of row 4L+i; afterwards x[j] holds column j of all
+ * sixteen rows. */
+static INLINE void lanes_transpose(__m512 x[4])
+{
+    __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(x[0], x[1])), b = _mm512_castps_pd(_mm512_unpacklo_ps(x[2], x[3]));
+    __m512d c = _mm512_castps_pd(_mm512_unpackhi_ps(x[0], x[1])), d = _mm512_castps_pd(_mm512_unpackhi_ps(x[2], x[3]));
+    x[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+    x[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+    x[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+    x[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+}
+
+/* four 32-bit units of row r (rows are `bytes` apart), in the lanes: rows r, r+4, r+8, r+12 */
+static INLINE __m512 lanes_load(const char *p, int64_t bytes)
+{
+    __m512 x = _mm512_castps128_ps512(_mm_loadu_ps((const void *)p));
+    /* an insert from memory costs no shuffle: half the pressure on port 5 of a transpose from full rows */
+    x = _mm512_insertf32x4(x, _mm_loadu_ps((const void *)(p + 4 * bytes)), 1);
+    x = _mm512_insertf32x4(x, _mm_loadu_ps((const void *)(p + 8 * bytes)), 2);
+    return _mm512_insertf32x4(x, _mm_loadu_ps((const void *)(p + 12 * bytes)), 3);
+}
+
+/* columns of a transpose step: 16-bit types go in pairs */
+static INLINE int transpose_cols(Dtype t) { return t == DT_BF16 ? 32 : 16; }
+
+/* dst[k * step + r] = row r, column k of src for 16 rows and transpose_cols(t) columns; rows are `row` elements apart */
+static INLINE void v_transpose(Dtype t, const void *src, int64_t row, float *dst, int64_t step)
+{
+    if (t == DT_F16) {
+        __m512 in[16];
+        UNROLL
+        for (int r = 0; r < 16; r++) in[r] = v_load_t(DT_F16, src, r * row);
+        UNROLL
+        for (int c = 0; c < 4; c++) {
+            /* rows to lanes: a 4x4 transpose of 128-bit pieces, done for the four rows that share i */
+            __m512 x[4] = {in[c], in[4 + c], in[8 + c], in[12 + c]};
+            __m512 a = _mm512_shuffle_f32x4(x[0], x[1], 0x44), b = _mm512_shuffle_f32x4(x[2], x[3], 0x44);
+            __m512 d = _mm512_shuffle_f32x4(x[0], x[1], 0xee), e = _mm512_shuffle_f32x4(x[2], x[3], 0xee);
+            in[c] = _mm512_shuffle_f32x4(a, b, 0x88);
+            in[4 + c] = _mm512_shuffle_f32x4(a, b, 0xdd);
+            in[8 + c] = _mm512_shuffle_f32x4(d, e, 0x88);
+            in[12 + c] = _mm512_shuffle_f32x4(d, e, 0xdd);
+        }
+        UNROLL
+        for (int c = 0; c < 4; c++) {
+            lanes_transpose(in + 4 * c);
+            for (int j = 0; j < 4; j++) v_store(dst + (4 * c + j) * step, in[4 * c + j]);
+        }
+        return;
+    }
+    int64_t bytes = row * (t == DT_BF16 ? 2 : 4);
+    UNROLL
+    for (int c = 0; c < 4; c++) {
+        const char *p = (const char *)src + 16 * c;
+        __m512      x[4];
+        UNROLL
+        for (int i = 0; i < 4; i++) x[i] = lanes_load(p + i * bytes, bytes);
+        lanes_transpose(x);
+        UNROLL
+        for (int j = 0; j < 4; j++) {
+            __m512i u = _mm512_castps_si512(x[j]);
+            if (t == DT_F32) {
+                v_store(dst + (4 * c + j) * step, x[j]);
+            } else {
+                v_store(dst + (8 * c + 2 * j) * step, _mm512_castsi512_ps(_mm512_slli_epi32(u, 16)));
+                v_store(dst + (8 * c + 2 * j + 1) * step,
+                        _mm512_castsi512_ps(_mm512_and_si512(u, _mm512_set1_epi32((int)0xffff0000u))));
+            }
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,9 @@
+/* The kernels for AVX-512 F, BW, VL and DQ. */
+#include "../vec_avx512.h"
+
+#include "../kern_gemm.h"
+
+void kernels_init_avx512(Kernels *k)
+{
+    k->gemm = gemm_avx512;
+}
