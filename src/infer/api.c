@@ -71,6 +71,7 @@ static int start(aha_engine *g, const aha_options *o, aha_error *e)
 {
     EngineOptions eo = {.chunk = o->chunk, .seqs_max = o->seqs, .ctx_max = o->ctx, .draft = o->draft};
     size_t        page = g->model->kv_shape.page_bytes;
+    aha_error     why = {AHA_ERR_NOMEM, "no threads"};
     if (o->seqs > 512) eo.batch_max = o->seqs;
     if (o->cache_bytes < 0) return error_set(e, AHA_ERR_ARG, "cache_bytes is %lld, expected 0 or more", (long long)o->cache_bytes);
     if (o->cache_bytes) {
@@ -78,8 +79,7 @@ static int start(aha_engine *g, const aha_options *o, aha_error *e)
         if (n < 1) return error_set(e, AHA_ERR_ARG, "cache_bytes is %lld, a page of %d positions is %zu", (long long)o->cache_bytes, KV_PAGE, page);
         eo.pages = n > INT32_MAX ? INT32_MAX : (int)n;
     }
-    g->pool = pool_new(o->threads, e);
-    if (!g->pool) return AHA_ERR_NOMEM;
+    if (!(g->pool = pool_new(o->threads, &why))) return error_set(e, why.code, "%s", why.text);
     count_parameters(g);
     return engine_new(&g->engine, g->model, g->kernels, g->pool, &eo, e);
 }

@@ -71,6 +71,8 @@ int words_parse(Words *w, const WordFiles *f, const Config *c, aha_error *e)
     int rc = 0;
     memset(w, 0, sizeof *w);
     if (f->tokenizer) rc = tokenizer_parse(&w->tok, f->tokenizer, f->n_tokenizer, "tokenizer.json", e);
+    if (rc == 0 && w->tok && tokenizer_vocab(w->tok) > c->vocab)
+        log_msg(LOG_WARN, "tokenizer.json has ids up to %d, the model only %d", tokenizer_vocab(w->tok) - 1, c->vocab - 1);
     if (rc == 0) rc = chat_form(w, f, c->arch, e);
     for (int i = 0; i < c->n_eos; i++) add_stop(w, c->eos[i], c->vocab);
     if (rc == 0 && f->generation_config) rc = generation_stops(w, f->generation_config, f->n_generation_config, c->vocab, e);
