@@ -84,7 +84,9 @@ int json_parse(Json **out, const char *text, size_t n, const char *what, aha_err
     t_budget.left = BUDGET_BASE + BUDGET_PER_BYTE * n;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &err);
     t_budget.on = false;
-    if (*out) return 0;
+    if (*out && !t_budget.spent && !t_budget.failed) return 0;
+    json_decref(*out); /* jansson's lexer overlooks a failed append: the tree may lack bytes */
+    *out = NULL;
     if (t_budget.spent)
         return error_set(e, AHA_ERR_LIMIT, "%s: the JSON needs more memory than %d bytes for each of its own", what, BUDGET_PER_BYTE);
     if (t_budget.failed || json_error_code(&err) == json_error_out_of_memory) return format_nomem(what, e);
