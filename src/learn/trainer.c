@@ -64,16 +64,17 @@ typedef struct SlotOut {
     Tensor logp, draft; /* [trained, 2], [drafted, 2] */
 } SlotOut;
 
-/* the forward of a slot; with a dry context, what it needs */
-static SlotOut slot_forward(Ctx *c, const Model *m, const Slot *s, bool draft)
+/* The forward of a slot; with a dry context, what it needs.  batch [2] is filled and must live until the backward. */
+static SlotOut slot_forward(Ctx *c, const Model *m, const Slot *s, bool draft, Batch *batch)
 {
-    Batch   b = {.n = s->n, .token = s->token, .pos = s->pos, .seq = s->seq};
-    Batch   nb = {.n = s->nexts, .token = s->n_token, .pos = s->n_pos, .seq = s->n_seq};
     SlotOut out = {0};
-    Tensor  normed = model_final_norm(c, m, model_hidden(c, m, &b, NULL)), d;
+    Tensor  normed, d;
+    batch[0] = (Batch){.n = s->n, .token = s->token, .pos = s->pos, .seq = s->seq};
+    batch[1] = (Batch){.n = s->nexts, .token = s->n_token, .pos = s->n_pos, .seq = s->n_seq};
+    normed = model_final_norm(c, m, model_hidden(c, m, &batch[0], NULL));
     out.logp = logprob(c, gather(c, normed, s->row, s->trained), &m->head, s->target);
     if (!draft || s->drafted == 0) return out;
-    d = model_draft(c, m, &nb, gather(c, normed, s->n_row, s->nexts), NULL);
+    d = model_draft(c, m, &batch[1], gather(c, normed, s->n_row, s->nexts), NULL);
     out.draft = logprob(c, gather(c, d, s->d_row, s->drafted), &m->head, s->d_target);
     return out;
 }
@@ -83,6 +84,7 @@ static int size_context(Trainer *t, int rows, aha_error *e)
 {
     uint8_t *mem = mem_zalloc(1, slot_bytes(rows));
     Slot     s;
+    Batch    batch[2];
     Ctx      dry;
     Tape     tape = {.keep = t->o.keep_tape};
     int      rc;
@@ -93,7 +95,7 @@ static int size_context(Trainer *t, int rows, aha_error *e)
     s.n = s.trained = s.nexts = s.drafted = rows;
     ctx_init_dry(&dry, t->k, pool_threads(t->pool));
     dry.tape = &tape;
-    slot_forward(&dry, t->m, &s, t->m->cfg.n_mtp > 0);
+    slot_forward(&dry, t->m, &s, t->m->cfg.n_mtp > 0, batch);
     mem_free(mem);
     if (ctx_failed(&dry)) return error_set(e, dry.err.code, "%s", dry.err.text);
     /* many short sequences need a few more spans and items than one long one */
@@ -220,6 +222,7 @@ static void seed(Trainer *t, const Slot *s, const SlotOut *out, const Objective 
 static int run_slot(Trainer *t, const Slot *s, const Sample *sample, const Objective *obj, float *const *logp, aha_error *e)
 {
     Ctx    *c = &t->ctx;
+    Batch   batch[2];
     SlotOut out;
     if (s->trained == 0) return 0;
     memset(t->leaf, 0, t->optim.n * sizeof(float));
@@ -227,7 +230,7 @@ static int run_slot(Trainer *t, const Slot *s, const Sample *sample, const Objec
     ctx_reset(c);
     c->tape = &t->tape;
     c->stats = t->m->cfg.n_expert > 0 ? &t->routes : NULL;
-    out = slot_forward(c, t->m, s, obj && obj->draft_weight > 0 && t->m->cfg.n_mtp > 0);
+    out = slot_forward(c, t->m, s, obj && obj->draft_weight > 0 && t->m->cfg.n_mtp > 0, batch);
     tape_zero(c);
     if (!ctx_failed(c)) seed(t, s, &out, obj, sample, logp);
     tape_backward(c);
@@ -280,12 +283,13 @@ static int logp_slot(Trainer *t, const Slot *s, void *user, aha_error *e)
 {
     const AccumulateRun *r = user;
     Ctx                 *c = &t->ctx;
+    Batch                batch[2];
     SlotOut              out;
     if (s->trained == 0) return 0;
     ctx_reset(c);
     c->tape = NULL;
     c->stats = NULL;
-    out = slot_forward(c, r->m, s, false);
+    out = slot_forward(c, r->m, s, false, batch);
     if (ctx_failed(c)) return error_set(e, c->err.code, "%s", c->err.text);
     for (int i = 0; i < s->trained; i++) r->logp[s->tag[i]][s->at[i]] = out.logp.data[2 * i];
     return 0;

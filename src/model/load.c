@@ -206,14 +206,14 @@ static Dtype saved_type(const Weight *w, Dtype type)
     return strstr(w->name, "e_score_correction_bias") ? DT_F32 : type;
 }
 
-static void save_weight(Saving *s, const Weight *w, const char *name)
+static void save_weight(Saving *s, const Weight *w)
 {
     TensorInfo *t = &s->t[s->n++];
     size_t      n = (size_t)w->rows * (size_t)w->cols;
     memset(t, 0, sizeof *t);
-    t->name = name;
+    t->name = w->name;
     t->dtype = saved_type(w, s->type);
-    t->n_dims = w->rows == 1 && (strstr(name, "norm") || strstr(name, "bias")) ? 1 : 2;
+    t->n_dims = w->rows == 1 && (strstr(w->name, "norm") || strstr(w->name, "bias")) ? 1 : 2;
     t->dim[0] = t->n_dims == 1 ? w->cols : w->rows;
     t->dim[1] = t->n_dims == 1 ? 0 : w->cols;
     t->data = s->data;
@@ -234,25 +234,18 @@ static int save_weights(const Model *m, const char *dir, Dtype type, aha_error *
     Saving   s = {NULL, 0, NULL, type};
     size_t   bytes = 0;
     uint8_t *data;
-    char     path[4096], copy[2][96];
+    char     path[4096];
     int      rc = path_join(path, sizeof path, dir, "model.safetensors", e);
     if (rc) return rc;
     for (int i = 0; i < m->n_weight; i++) bytes += ((size_t)m->weight[i]->rows * (size_t)m->weight[i]->cols * 4 + 7) & ~(size_t)7;
-    bytes += ((size_t)m->cfg.vocab * (size_t)m->cfg.d_model * 4 + 8) * 2;
-    s.t = mem_zalloc((size_t)m->n_weight + 2, sizeof *s.t);
+    s.t = mem_zalloc((size_t)m->n_weight, sizeof *s.t);
     data = s.data = mem_alloc(bytes);
     if (!s.t || !data) {
         mem_free(s.t);
         mem_free(data);
         return error_set(e, AHA_ERR_NOMEM, "cannot get %zu bytes to save %s", bytes, path);
     }
-    for (int i = 0; i < m->n_weight; i++) save_weight(&s, m->weight[i], m->weight[i]->name);
-    if (m->cfg.n_mtp) { /* published files repeat the shared embedding and head in the draft layer */
-        snprintf(copy[0], sizeof copy[0], "model.layers.%d.embed_tokens.weight", m->cfg.n_layer);
-        snprintf(copy[1], sizeof copy[1], "model.layers.%d.shared_head.head.weight", m->cfg.n_layer);
-        save_weight(&s, &m->embed, copy[0]);
-        save_weight(&s, &m->head, copy[1]);
-    }
+    for (int i = 0; i < m->n_weight; i++) save_weight(&s, m->weight[i]);
     rc = safetensors_write(path, s.t, s.n, (const char *const[]){"format", "pt", NULL}, e);
     mem_free(s.t);
     mem_free(data);

@@ -59,9 +59,10 @@ int  model_bind(Model **out, const Config *cfg, WeightFile *file, const ModelOpt
  * by `scale`; norms 1; biases 0.  The outputs into the residual stream are divided by sqrt(2 L). */
 int  model_init_random(Model **out, const Config *cfg, const ModelOptions *o, uint64_t seed, aha_error *e);
 void model_free(Model *m);
-int  model_save(const Model *m, const char *dir, Dtype type, aha_error *e); /* config.json and model.safetensors */
+/* config.json and model.safetensors.  A draft layer's embedding and head are the main ones and are not written twice. */
+int  model_save(const Model *m, const char *dir, Dtype type, aha_error *e);
 
-/* ---- the forward pass (decoder.c) ---- */
+/* ---- the forward pass (decoder.c) ---- the batch must live until a backward is done */
 /* Hidden states [T, D] before the last norm.  kv NULL: a packed batch. */
 Tensor model_hidden(Ctx *c, const Model *m, const Batch *b, Kv *kv);
 /* The last norm: what the head and the draft layer take. */
