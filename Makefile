@@ -32,7 +32,6 @@ CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/%.o)
 BUILTIN_DIR := models/aha-tiny
 ifneq ($(wildcard $(BUILTIN_DIR)/model.safetensors),)
 BUILTIN_OBJ := $(BUILD)/src/cli/builtin.o
-ALL_CFLAGS += -DAHA_BUILTIN
 endif
 
 TESTS := $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c))
@@ -60,7 +59,11 @@ $(BUILD)/%.o: %.c
 	$(CC) $(ALL_CFLAGS) $(ISA_FLAGS) -MMD -MP -c -o $@ $<
 $(BUILD)/src/cli/builtin.o: src/cli/builtin.S $(wildcard $(BUILTIN_DIR)/*)
 	@mkdir -p $(@D)
-	$(CC) -c -DBUILTIN_DIR='"$(BUILTIN_DIR)"' -o $@ $<
+	$(CC) -c -DBUILTIN_DIR=$(BUILTIN_DIR) -o $@ $<
+ifdef BUILTIN_OBJ
+$(BUILD)/src/cli/model_open.o: ALL_CFLAGS += -DAHA_BUILTIN
+$(BUILD)/src/cli/model_open.o: $(BUILTIN_DIR)/model.safetensors
+endif
 
 # The double-precision build of the rooms that hold mathematics, for finite differences.
 REAL_SRC := $(foreach r,base tensor,$(wildcard src/$(r)/*.c)) $(wildcard src/cpu/*.c) $(wildcard src/model/*.c)

@@ -1,0 +1,41 @@
+/* The libraries that the program stands on, with their licences and the versions that are loaded. */
+#include "cli.h"
+
+#include <gnu/libc-version.h>
+#include <histedit.h>
+#include <jansson.h>
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdio.h>
+#include <utf8proc.h>
+
+static const char *version_libc(void) { return gnu_get_libc_version(); }
+static const char *version_jansson(void) { return jansson_version_str(); }
+static const char *version_utf8proc(void) { return utf8proc_version(); }
+static const char *version_pcre2(void)
+{
+    static char text[64];
+    if (pcre2_config(PCRE2_CONFIG_VERSION, NULL) >= (int)sizeof text) return "?";
+    pcre2_config(PCRE2_CONFIG_VERSION, text);
+    return text;
+}
+static const char *version_libedit(void) /* known only to its header */
+{
+    static char text[32];
+    snprintf(text, sizeof text, "%d.%d", LIBEDIT_MAJOR, LIBEDIT_MINOR);
+    return text;
+}
+
+static const Library LIBRARY[] = {
+    {"glibc", "the C library", "LGPL-2.1-or-later", "https://www.gnu.org/software/libc/", version_libc},
+    {"jansson", "JSON", "MIT", "https://github.com/akheron/jansson", version_jansson},
+    {"PCRE2", "pre-tokeniser patterns", "BSD-3-Clause", "https://www.pcre.org", version_pcre2},
+    {"utf8proc", "Unicode normalisation", "MIT, Unicode-DFS-2015", "https://juliastrings.github.io/utf8proc/", version_utf8proc},
+    {"libedit", "line editing in aha chat", "BSD-3-Clause", "https://www.thrysoee.dk/editline/", version_libedit},
+};
+
+const Library *library_table(int *n)
+{
+    *n = (int)ARRAY_LEN(LIBRARY);
+    return LIBRARY;
+}
