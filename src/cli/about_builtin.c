@@ -2,7 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../learn/task.h"
+#include "../learn/learn.h"
 #include "model_open.h"
 
 #define BUILTIN_EXAMPLE "\"Using 8, 13 and 2, make 29.\""

@@ -1,10 +1,10 @@
 /* aha eval: accuracy on held-out problems whose answers a rule judges, with the interval that goes with it. */
-#include "../learn/evaluate.h"
+#include "../learn/learn.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "../learn/task.h"
+#include "../learn/learn.h"
 #include "model_open.h"
 
 enum { PROMPT_ROOM = 512, SEQS_MAX = 256 };

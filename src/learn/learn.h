@@ -5,7 +5,9 @@
 #ifndef AHA_LEARN_LEARN_H
 #define AHA_LEARN_LEARN_H
 
+#include "evaluate.h"
 #include "recipe.h"
+#include "task.h"
 
 typedef struct LearnProgress {
     const char *stage;
