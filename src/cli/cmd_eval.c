@@ -1,6 +1,4 @@
 /* aha eval: accuracy on held-out problems whose answers a rule judges, with the interval that goes with it. */
-#include "../learn/learn.h"
-
 #include <stdio.h>
 #include <string.h>
 
