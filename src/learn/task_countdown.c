@@ -180,7 +180,10 @@ static void remember(Search *s, char op, char op2, bool x_first)
         snprintf(s->answer, sizeof s->answer, "(%d%c%d)%c%d", s->a, op, s->b, op2, s->x);
 }
 
-/* A line forward: a pair's result, then the third number in every way that keeps whole numbers. */
+/* Nobody who looks for less than 100 goes on with more than this by adding, taking away or multiplying. */
+enum { USEFUL_MAX = 120, PAIR_MAX = 400 };
+
+/* A line forward: a pair's result, then the third number in every way that keeps useful whole numbers. */
 static void forward_line(Search *s, int which)
 {
     static const char OP[] = "+-*/";
@@ -197,14 +200,15 @@ static void forward_line(Search *s, int which)
         char op2 = OP[ops[i]];
         bool x_first = (op2 == '-' && s->x > c) || (op2 == '/' && c > 0 && c < s->x);
         int  l = x_first ? s->x : c, r = x_first ? c : s->x, v;
-        if (apply(op2, l, r) < 0 || (op2 == '/' && (r < 2 || c < 1)) || l > 99 * 10) continue;
+        if (apply(op2, l, r) < 0 || apply(op2, l, r) > USEFUL_MAX || (op2 == '/' && (r < 2 || c < 1))) continue;
+        if (op2 != '/' && l > USEFUL_MAX) continue;
         buf_str(s->out, first ? " " : ", ");
         first = false;
         v = equation(s, l, op2, r);
         remember(s, op, op2, x_first);
         s->found = v == s->p->target;
     }
-    buf_str(s->out, s->found ? " yes\n" : " no\n");
+    buf_str(s->out, s->found ? " yes\n" : first ? " too large\n" : " no\n");
 }
 
 enum { WAYS = 6, BACKWARD = 3 * WAYS, FORWARD = 12 }; /* lines there are */
@@ -230,7 +234,7 @@ static void backward_line(Search *s, int which, bool explicit)
     int  way = which % WAYS, T = s->p->target, need, ops[4] = {0, 1, 2, 3};
     bool first = true, x_first = way == 2 || way == 5;
     split(s, which / WAYS);
-    if (needed(s, way) < 0 || needed(s, way) > 999) return;
+    if (needed(s, way) < 0 || needed(s, way) > PAIR_MAX) return; /* no pair makes more */
     buf_str(s->out, "Need ");
     need = x_first ? equation(s, s->x, WAY_OP[way], T) : equation(s, T, WAY_OP[way], s->x);
     buf_str(s->out, ":");
@@ -327,7 +331,7 @@ static int pick_budget(Rng *rng, int ways)
 
 static void demo(const Problem *p, Rng *rng, Buf *thinking, Buf *answer)
 {
-    Search s = {.p = p, .rng = rng, .out = thinking, .slips = 30};
+    Search s = {.p = p, .rng = rng, .out = thinking, .slips = 20};
     Style  style = pick_style(rng);
     bool   explicit = style == STYLE_BACKWARD || rng_below(rng, 2);
     if (style == STYLE_FORWARD) search(&s, FORWARD, pick_budget(rng, 10), false, false);
