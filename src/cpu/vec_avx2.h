@@ -7,7 +7,9 @@
 #include "vec.h"
 
 #define VEC_ISA avx2
-enum { GEMM_MR = 6, GEMM_NV = 1 }; /* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
+/* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
+#define GEMM_MR 6
+#define GEMM_NV 1
 
 typedef struct v16 {
     __m256 lo, hi;
@@ -51,6 +53,15 @@ static INLINE v16 v_neg(v16 a)
 {
     __m256 s = _mm256_set1_ps(-0.0f);
     return (v16){_mm256_xor_ps(a.lo, s), _mm256_xor_ps(a.hi, s)};
+}
+static INLINE v16 v_xor(v16 a, v16 b) { return (v16){_mm256_xor_ps(a.lo, b.lo), _mm256_xor_ps(a.hi, b.hi)}; }
+/* lanes 1,0,3,2,... */
+static INLINE v16 v_swap(v16 x) { return (v16){_mm256_permute_ps(x.lo, 0xb1), _mm256_permute_ps(x.hi, 0xb1)}; }
+/* lanes 0,0,1,1,...,7,7 */
+static INLINE v16 v_twice(v16 x)
+{
+    return (v16){_mm256_permutevar8x32_ps(x.lo, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)),
+                 _mm256_permutevar8x32_ps(x.lo, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7))};
 }
 /* x > m ? x : m: a NaN in x leaves m, as the references' comparison does */
 static INLINE v16 v_max(v16 x, v16 m) { return (v16){_mm256_max_ps(x.lo, m.lo), _mm256_max_ps(x.hi, m.hi)}; }

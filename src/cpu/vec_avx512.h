@@ -7,7 +7,9 @@
 #include "vec.h"
 
 #define VEC_ISA avx512
-enum { GEMM_MR = 12, GEMM_NV = 2 }; /* 24 accumulators, 2 of B, 1 of A: 27 of 32 registers */
+/* 24 accumulators, 2 of B, 1 of A: 27 of 32 registers */
+#define GEMM_MR 12
+#define GEMM_NV 2
 
 typedef __m512    v16;
 typedef __mmask16 m16;
@@ -26,6 +28,14 @@ static INLINE v16 v_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
 static INLINE v16 v_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
 static INLINE v16 v_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
 static INLINE v16 v_neg(v16 a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+static INLINE v16 v_xor(v16 a, v16 b) { return _mm512_xor_ps(a, b); }
+/* lanes 1,0,3,2,... */
+static INLINE v16 v_swap(v16 x) { return _mm512_permute_ps(x, 0xb1); }
+/* lanes 0,0,1,1,...,7,7 */
+static INLINE v16 v_twice(v16 x)
+{
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), x);
+}
 /* x > m ? x : m: a NaN in x leaves m, as the references' comparison does */
 static INLINE v16 v_max(v16 x, v16 m) { return _mm512_max_ps(x, m); }
 /* m ? a : b */

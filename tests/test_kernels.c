@@ -1,0 +1,395 @@
+/* Every kernel of every ISA against the plain C reference: random shapes, strides, orientations and types, extreme data,
+ * parts of the items, memory that faults beyond its end.  The order of summation is fixed, so equality is demanded: the
+ * same value, or both NaN (the sign of a zero may differ). */
+#include "kernlib.h"
+#include "tensor/tensor.h"
+
+enum { ROUNDS = 48 };
+typedef void CheckFn(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind);
+
+/* a width that is likely near a vector's or a tile's edge */
+static int width(int max)
+{
+    static const int EDGE[] = {1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 96, 128, 130, 255, 256, 257};
+    int              w = coin() ? EDGE[rng_below(&rnd, ARRAY_LEN(EDGE))] : pick(1, max);
+    return w < max ? w : max;
+}
+
+static void check_gemm(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    static const Dtype TYPES[] = {DT_F32, DT_F16, DT_BF16};
+    bool               at = coin(), bt = coin(), tall = rng_below(&rnd, 4) == 0;
+    int                M = tall ? pick(380, 400) : width(64), N = width(tall ? 40 : 140), K = rng_below(&rnd, 16) ? width(600) : 0;
+    int                as = (at ? M : K) + pick(0, 5), bs = (bt ? N : K) + pick(0, 5), cs = N + pick(0, 5);
+    Dtype              type = TYPES[rng_below(&rnd, 3)];
+    size_t             an = at ? (size_t)(K ? K - 1 : 0) * (size_t)as + (size_t)M : (size_t)(M - 1) * (size_t)as + (size_t)K;
+    size_t             bn = bt ? (size_t)(K ? K - 1 : 0) * (size_t)bs + (size_t)N : (size_t)(N - 1) * (size_t)bs + (size_t)K;
+    Out               *c = output((size_t)(M - 1) * (size_t)cs + (size_t)N, kind);
+    GemmArgs           g[2];
+    int64_t            items = (int64_t)((M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((N + GEMM_TILE_N - 1) / GEMM_TILE_N);
+    g[0] = (GemmArgs){M, N, K, input(an, kind), at ? 1 : as, at ? as : 1, input_typed(type, bn, kind), bt ? 1 : bs, bt ? bs : 1,
+                      type, c->p[0], cs, coin() ? input((size_t)N, kind) : NULL, coin()};
+    g[1] = g[0];
+    g[1].c = c->p[1];
+    run_both(ref, fast, &g[0], &g[1], items, gemm_scratch(), what);
+}
+
+static void check_rmsnorm(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    int      rows = pick(1, 5), groups = pick(1, 3), N = width(300), xs = groups * N + pick(0, 5), ys = groups * N + pick(0, 5);
+    Out     *y = output((size_t)(rows - 1) * (size_t)ys + (size_t)(groups * N), kind), *rstd = output((size_t)(rows * groups), kind);
+    bool     keep = coin();
+    NormArgs a[2];
+    a[0] = (NormArgs){input((size_t)(rows - 1) * (size_t)xs + (size_t)(groups * N), kind), y->p[0], input((size_t)N, kind),
+                      keep ? rstd->p[0] : NULL, xs, ys, groups, N, 1e-6f};
+    a[1] = a[0];
+    a[1].y = y->p[1];
+    a[1].rstd = keep ? rstd->p[1] : NULL;
+    run_both(ref, fast, &a[0], &a[1], rows, 0, what);
+}
+
+static void check_rmsnorm_back(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind, bool gain)
+{
+    int          rows = pick(1, 6), groups = pick(1, 3), N = width(300), xs = groups * N + pick(0, 5), ys = groups * N + pick(0, 5);
+    size_t       xn = (size_t)(rows - 1) * (size_t)xs + (size_t)(groups * N), yn = (size_t)(rows - 1) * (size_t)ys + (size_t)(groups * N);
+    Out         *dx = output(xn, kind), *dgain = output((size_t)N, kind);
+    NormBackArgs a[2];
+    a[0] = (NormBackArgs){input(xn, kind), input(yn, kind), input((size_t)N, kind), input((size_t)(rows * groups), kind),
+                          dx->p[0], dgain->p[0], xs, ys, rows, groups, N};
+    a[1] = a[0];
+    a[1].dx = dx->p[1];
+    a[1].dgain = dgain->p[1];
+    run_both(ref, fast, &a[0], &a[1], gain ? N : rows, 0, what);
+}
+static void check_rmsnorm_back_x(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    check_rmsnorm_back(ref, fast, what, kind, false);
+}
+static void check_rmsnorm_back_gain(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    check_rmsnorm_back(ref, fast, what, kind, true);
+}
+
+static void check_add(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    int     rows = pick(1, 5), cols = width(200), s = cols + pick(0, 5), bs = cols + pick(0, 5);
+    size_t  n = (size_t)(rows - 1) * (size_t)s + (size_t)cols;
+    Out    *y = output(n, kind);
+    bool    place = coin();
+    AddArgs a[2];
+    a[0] = (AddArgs){place ? y->p[0] : input(n, kind), input((size_t)(rows - 1) * (size_t)bs + (size_t)cols, kind), y->p[0], s, bs, s, cols,
+                     coin() ? 1.0f : number(kind)};
+    a[1] = a[0];
+    if (place) a[1].a = y->p[1];
+    a[1].y = y->p[1];
+    run_both(ref, fast, &a[0], &a[1], rows, 0, what);
+}
+
+static void check_col_sum(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    int        rows = pick(1, 40), cols = width(300), s = cols + pick(0, 5);
+    Out       *y = output((size_t)cols, kind);
+    ColSumArgs a[2];
+    a[0] = (ColSumArgs){input((size_t)(rows - 1) * (size_t)s + (size_t)cols, kind), s, rows, y->p[0]};
+    a[1] = a[0];
+    a[1].y = y->p[1];
+    run_both(ref, fast, &a[0], &a[1], cols, 0, what);
+}
+
+static void check_rope(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    int      rows = pick(1, 4), heads = pick(1, 4), R = 2 * width(64), head = R + pick(0, 5), s = heads * head + pick(0, 5);
+    size_t   n = (size_t)(rows - 1) * (size_t)s + (size_t)((heads - 1) * head + R);
+    Out     *y = output(n, kind);
+    bool     place = coin();
+    RopeArgs a[2];
+    a[0] = (RopeArgs){place ? y->p[0] : input(n, kind), y->p[0], input((size_t)(rows * R), NUM_UNIT), s, head, s, head, heads, R, coin(),
+                      coin(), !place && coin()};
+    a[1] = a[0];
+    if (place) a[1].x = y->p[1];
+    a[1].y = y->p[1];
+    run_both(ref, fast, &a[0], &a[1], rows, 0, what);
+}
+
+static void check_swiglu(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    int        rows = pick(1, 5), cols = width(200), s = cols + pick(0, 5);
+    size_t     n = (size_t)(rows - 1) * (size_t)s + (size_t)cols;
+    float     *gate = input(n, kind);
+    Out       *y = output(n, kind), *dgate = output(n, kind), *dup = output(n, kind);
+    SwigluArgs a[2];
+    for (size_t i = 0; i < n; i += 3) gate[i] *= 100; /* the exponential's ends */
+    a[0] = (SwigluArgs){gate, input(n, kind), input(n, kind), y->p[0], dgate->p[0], dup->p[0], s, cols};
+    a[1] = a[0];
+    a[1].y = y->p[1];
+    a[1].dgate = dgate->p[1];
+    a[1].dup = dup->p[1];
+    run_both(ref, fast, &a[0], &a[1], rows, 0, what);
+}
+
+static void check_combine(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    int         T = pick(1, 5), K = pick(1, 8), cols = width(200), s = cols + pick(0, 5);
+    int32_t    *slot = guarded((size_t)(T * K) * sizeof *slot);
+    Out        *y = output((size_t)(T - 1) * (size_t)s + (size_t)cols, kind), *dx = output((size_t)(T * K * cols), kind);
+    Out        *dw = output((size_t)(T * K), kind);
+    CombineArgs a[2];
+    for (int i = 0; i < T * K; i++) slot[i] = i;
+    for (int i = T * K - 1; i > 0; i--) {
+        int j = pick(0, i), t = slot[i];
+        slot[i] = slot[j];
+        slot[j] = t;
+    }
+    a[0] = (CombineArgs){input((size_t)(T * K * cols), kind), slot, input((size_t)(T * K), kind), y->p[0], s, K, cols, coin(),
+                         input((size_t)(T - 1) * (size_t)s + (size_t)cols, kind), dx->p[0], dw->p[0]};
+    if (!strstr(what, "back") && coin()) a[0].weight = NULL;
+    a[1] = a[0];
+    a[1].y = y->p[1];
+    a[1].dx = dx->p[1];
+    a[1].dweight = dw->p[1];
+    run_both(ref, fast, &a[0], &a[1], T, 0, what);
+}
+
+static void check_xent(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    int      rows = pick(1, 4), V = width(600);
+    Out     *x = output((size_t)(rows * V), kind), *logp = output((size_t)(2 * rows), NUM_UNIT);
+    int32_t *target = guarded((size_t)rows * sizeof *target);
+    XentArgs a[2];
+    for (int r = 0; r < rows; r++) target[r] = pick(0, V - 1);
+    if (coin())
+        for (size_t i = 0; i < x->n; i++) x->p[1][i] = x->p[0][i] *= 30;
+    a[0] = (XentArgs){x->p[0], V, target, logp->p[0], input((size_t)(2 * rows), NUM_UNIT)};
+    a[1] = a[0];
+    a[1].logits = x->p[1];
+    a[1].logp = logp->p[1];
+    run_both(ref, fast, &a[0], &a[1], rows, 0, what);
+}
+
+/* ---- attention ---- */
+typedef struct AttnCase {
+    AttnArgs a[2];
+    int     *item;
+    int64_t  items, page_items;
+    int      T;
+} AttnCase;
+
+/* Pages of a cache: whole pages whose rows beyond the last position hold NaN, which may not come near a result. */
+static const void **pages_cached(const AttnArgs *a, int len, int cols, NumKind kind)
+{
+    int          n = (len + KV_PAGE - 1) / KV_PAGE;
+    const void **p = guarded((size_t)n * sizeof *p);
+    size_t       size = a->type == DT_F32 ? 4 : 2;
+    for (int i = 0; i < n; i++) {
+        int   rows = len - i * KV_PAGE < KV_PAGE ? len - i * KV_PAGE : KV_PAGE;
+        char *page = guarded((size_t)(KV_PAGE * cols) * size);
+        memset(page, 0xff, (size_t)(KV_PAGE * cols) * size);
+        fill_typed(a->type, page, (size_t)(rows * cols), kind);
+        p[i] = page;
+    }
+    return p;
+}
+static const void **pages_packed(const float *x, int64_t row, int row0, int len)
+{
+    int          n = (len + KV_PAGE - 1) / KV_PAGE;
+    const void **p = guarded((size_t)n * sizeof *p);
+    for (int i = 0; i < n; i++) p[i] = x + (row0 + i * KV_PAGE) * row;
+    return p;
+}
+
+static AttnCase attn_case(NumKind kind, bool backward)
+{
+    static const Dtype TYPES[] = {DT_F32, DT_F16, DT_BF16};
+    bool               cached = !backward && coin(), in_k = rng_below(&rnd, 4) == 0, wide = rng_below(&rnd, 12) == 0;
+    int                G = in_k ? 1 : pick(1, 3), per = rng_below(&rnd, 8) ? pick(1, 8) : pick(60, 70), H = G * per;
+    int                dk = wide ? 300 : width(70), dv = in_k ? pick(1, dk) : width(wide ? 300 : 70), spans = pick(1, 3), T = 0, n = 0;
+    AttnCase           c = {.item = guarded(sizeof(int) * 3 * 4096)};
+    AttnArgs          *a = &c.a[0];
+    KeySpan           *s = guarded((size_t)spans * sizeof *s);
+    Out               *out, *lse, *delta, *dq, *dko, *dvo = NULL;
+    *a = (AttnArgs){.H = H, .G = G, .dk = dk, .dv = dv, .scale = 1 / sqrtf((float)dk), .span = s, .n_span = spans};
+    a->tile = per >= 64 ? 1 : rng_below(&rnd, 4) ? 64 / per : pick(1, 64 / per);
+    a->type = cached ? TYPES[rng_below(&rnd, 3)] : DT_F32;
+    a->q_head = dk + (G == 1 || cached ? pick(0, 3) : 0);
+    a->q_row = H * a->q_head + pick(0, 3);
+    a->key_row = G * dk + pick(0, 3);
+    a->val_row = in_k ? a->key_row : G * dv + pick(0, 3);
+    a->out_row = H * dv + pick(0, 3);
+    for (int i = 0; i < spans; i++) {
+        s[i] = (KeySpan){T, per > 8 ? pick(1, 40) : pick(1, 100), cached ? pick(0, 70) : 0, NULL, NULL};
+        T += s[i].n;
+        for (int g = 0; g < G; g++)
+            for (int r = 0; r < s[i].n; r += a->tile, n++) memcpy(c.item + 3 * n, (int[]){i, r, g}, 3 * sizeof(int));
+    }
+    c.T = T;
+    c.items = n;
+    size_t kn = (size_t)(T - 1) * (size_t)a->key_row + (size_t)(G * dk), vn = (size_t)(T - 1) * (size_t)a->val_row + (size_t)(G * dv);
+    float *k = input(cached ? 0 : kn, kind), *v = in_k ? k : input(cached ? 0 : vn, kind);
+    for (int i = 0; i < spans; i++) {
+        int len = s[i].pos0 + s[i].n;
+        s[i].key = cached ? pages_cached(a, len, (int)a->key_row, kind) : pages_packed(k, a->key_row, s[i].row0, len);
+        s[i].val = in_k ? s[i].key : cached ? pages_cached(a, len, (int)a->val_row, kind) : pages_packed(v, a->val_row, s[i].row0, len);
+    }
+    a->q = input((size_t)(T - 1) * (size_t)a->q_row + (size_t)((H - 1) * a->q_head + dk), kind);
+    a->dout = input((size_t)(T - 1) * (size_t)a->out_row + (size_t)(H * dv), kind);
+    out = output((size_t)(T - 1) * (size_t)a->out_row + (size_t)(H * dv), kind);
+    lse = output((size_t)(T * H), kind);
+    delta = output((size_t)(T * H), kind);
+    dq = output((size_t)(T - 1) * (size_t)a->q_row + (size_t)((H - 1) * a->q_head + dk), kind);
+    dko = output(kn, kind);
+    if (!in_k) dvo = output(vn, kind);
+    c.a[1] = *a;
+    for (int w = 0; w < 2; w++) {
+        AttnArgs *b = &c.a[w];
+        b->item = c.item;
+        b->out = out->p[w];
+        b->lse = backward || coin() ? lse->p[w] : NULL;
+        b->delta = delta->p[w];
+        b->dq = dq->p[w];
+        b->dk_out = dko->p[w];
+        b->dv_out = in_k ? dko->p[w] : dvo->p[w];
+    }
+    if (c.a[1].lse == NULL || c.a[0].lse == NULL) c.a[0].lse = c.a[1].lse = NULL;
+    return c;
+}
+
+static void check_attn(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    AttnCase c = attn_case(kind, false);
+    run_both(ref, fast, &c.a[0], &c.a[1], c.items, attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv), what);
+}
+static void check_attn_delta(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    AttnCase c = attn_case(kind, true);
+    run_both(ref, fast, &c.a[0], &c.a[1], c.T, 0, what);
+}
+/* the backward of a forward that the reference ran */
+static AttnCase attn_forwarded(NumKind kind)
+{
+    const Kernels *k = cpu_kernels("ref", NULL);
+    AttnCase       c = attn_case(kind, true);
+    void          *s = guarded(attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv));
+    for (int w = 0; w < 2; w++) {
+        k->attn(&c.a[w], 0, c.items, s);
+        k->attn_delta(&c.a[w], 0, c.T, s);
+    }
+    return c;
+}
+static void check_attn_back_q(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    AttnCase c = attn_forwarded(kind);
+    run_both(ref, fast, &c.a[0], &c.a[1], c.items, attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv), what);
+}
+static void check_attn_back_kv(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    /* the reference multiplies rows before a key by 0, which an infinity would turn into NaN */
+    AttnCase c = attn_forwarded(kind == NUM_INF ? NUM_UNIT : kind);
+    int64_t  n = 0;
+    for (int i = 0; i < c.a[0].n_span; i++)
+        for (int g = 0; g < c.a[0].G; g++)
+            for (int p = 0; p * KV_PAGE < c.a[0].span[i].n; p++, n++) memcpy(c.item + 3 * n, (int[]){i, p, g}, 3 * sizeof(int));
+    run_both(ref, fast, &c.a[0], &c.a[1], n, attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv), what);
+}
+
+static const struct {
+    const char *name;
+    CheckFn    *fn;
+} CHECKS[] = {
+    {"gemm", check_gemm},
+    {"rmsnorm", check_rmsnorm},
+    {"rmsnorm_back_x", check_rmsnorm_back_x},
+    {"rmsnorm_back_gain", check_rmsnorm_back_gain},
+    {"add", check_add},
+    {"col_sum", check_col_sum},
+    {"rope", check_rope},
+    {"swiglu", check_swiglu},
+    {"swiglu_back", check_swiglu},
+    {"attn", check_attn},
+    {"attn_delta", check_attn_delta},
+    {"attn_back_q", check_attn_back_q},
+    {"attn_back_kv", check_attn_back_kv},
+    {"combine", check_combine},
+    {"combine_back", check_combine},
+    {"xent", check_xent},
+    {"xent_back", check_xent},
+};
+
+static CheckFn *check_named(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(CHECKS); i++)
+        if (strcmp(CHECKS[i].name, name) == 0) return CHECKS[i].fn;
+    return NULL;
+}
+
+static const Kernels *table[8];
+static int            n_tables;
+
+/* A kernel that wants its own version has one in every table, and every kernel that differs has a check. */
+static void test_no_holes(void **state)
+{
+    int                n;
+    const char *const *name = kernel_names(&n);
+    (void)state;
+    for (int t = 1; t < n_tables; t++)
+        for (int i = 0; i < n; i++) {
+            KernelFn *fn = kernel_named(table[t], name[i]), *older = kernel_named(table[t - 1], name[i]);
+            assert_non_null(fn);
+            if (kernel_wants_isa(name[i]) && fn == older) fail_msg("%s has no %s version", name[i], table[t]->isa);
+            if (fn != kernel_named(table[0], name[i]) && !check_named(name[i])) fail_msg("nothing checks %s", name[i]);
+        }
+}
+
+static void test_against_reference(void **state)
+{
+    int                n;
+    const char *const *name = kernel_names(&n);
+    (void)state;
+    for (int t = 1; t < n_tables; t++)
+        for (int i = 0; i < n; i++) {
+            KernelFn *ref = kernel_named(table[0], name[i]), *fast = kernel_named(table[t], name[i]);
+            if (fast == ref) continue;
+            rnd = (Rng){(uint64_t)i, (uint64_t)t, 0};
+            for (int r = 0; r < ROUNDS; r++) {
+                char    what[96];
+                NumKind kind = r % 2 ? NUM_UNIT : (NumKind)(r / 2 % NUM_KINDS);
+                snprintf(what, sizeof what, "%s_%s, round %d, numbers %d", name[i], table[t]->isa, r, (int)kind);
+                check_named(name[i])(ref, fast, what, kind);
+                guards_free();
+            }
+        }
+}
+
+/* The vector exponential at every float of a dense grid, through swiglu, whose value is gate * sigmoid(gate) * up. */
+static void test_exp(void **state)
+{
+    enum { N = 4096 };
+    static float gate[N], up[N], y[2][N];
+    (void)state;
+    for (int t = 1; t < n_tables; t++)
+        for (uint32_t base = 0; base < 0xfff00000u; base += 0x00200000u) {
+            SwigluArgs a = {.gate = gate, .up = up, .row = N, .cols = N};
+            for (uint32_t i = 0; i < N; i++) {
+                uint32_t bits = base + i * 251;
+                memcpy(&gate[i], &bits, 4);
+                up[i] = 1;
+            }
+            for (int w = 0; w < 2; w++) {
+                a.y = y[w];
+                table[w ? t : 0]->swiglu(&a, 0, 1, NULL);
+            }
+            for (int i = 0; i < N; i++)
+                if (!same(y[0][i], y[1][i]))
+                    fail_msg("%s: swiglu(%a) is %a, the reference has %a", table[t]->isa, (double)gate[i], (double)y[1][i], (double)y[0][i]);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_holes),
+        cmocka_unit_test(test_against_reference),
+        cmocka_unit_test(test_exp),
+    };
+    n_tables = cpu_kernels_all(table, (int)ARRAY_LEN(table));
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
