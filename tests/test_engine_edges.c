@@ -415,6 +415,60 @@ static void test_new_weights(void **state)
     model_free(m);
 }
 
+/* ---- samples of one prompt ---- */
+/* They share what is less than a page, whether they come together or later, and say what they would have said alone. */
+static void test_group(void **state)
+{
+    static const int LEN[] = {2, 20, 33, 64, 90};
+    (void)state;
+    for (size_t l = 0; l < ARRAY_LEN(LEN); l++) {
+        Engine    *g = engine_open(g_model, g_kernels, NULL, (EngineOptions){.draft = l % 2, .chunk = 48});
+        SeqRequest r = plain(LEN[l], 30);
+        Seq       *s[6], *alone[6];
+        int64_t    prompt;
+        int        n;
+        r.want_logp = true;
+        for (int i = 0; i < 6; i++) {
+            r.sample = (SampleParams){1, 1, 0, 0, 4, (uint64_t)i};
+            s[i] = submit(g, &r);
+            for (int j = 0; i >= 3 && j < 7 * i - 20; j++) step_guarded(g); /* three together, the others later and later */
+        }
+        run_guarded(g);
+        prompt = engine_stats(g).prompt_tokens;
+        assert_true(prompt <= LEN[l] + 5 + 1); /* the first computes it, the others their last token; a page's end, perhaps */
+        for (int i = 1; i < 6; i++) assert_int_equal(seq_prompt_cached(s[i]), LEN[l] - 1);
+        r.no_cache = true;
+        for (int i = 0; i < 6; i++) {
+            r.sample.stream = (uint64_t)i;
+            alone[i] = submit(g, &r);
+            run_guarded(g);
+            assert_memory_equal(seq_tokens(s[i], &n), seq_tokens(alone[i], &n), 30 * sizeof(int32_t));
+            assert_memory_equal(seq_logp(s[i]), seq_logp(alone[i]), 30 * sizeof(float));
+            seq_free(s[i]);
+            seq_free(alone[i]);
+        }
+        assert_all_free(g);
+        engine_free(g);
+    }
+}
+
+/* waiting while the weights change, and then computing with the new ones, leaves findable pages */
+static void test_waiting_over_new_weights(void **state)
+{
+    Engine    *g = engine_open(g_model, g_kernels, NULL, (EngineOptions){0});
+    SeqRequest r = plain(70, 3);
+    Seq       *a = submit(g, &r), *b;
+    (void)state;
+    engine_weights_changed(g);
+    run_guarded(g);
+    b = submit(g, &r);
+    run_guarded(g);
+    assert_int_equal(seq_prompt_cached(b), 64);
+    seq_free(a);
+    seq_free(b);
+    engine_free(g);
+}
+
 /* ---- guesses ---- */
 /* A head of zeros: everything is equally likely, greedy decoding says 0 and so does the draft layer: all guesses hold. */
 static void test_guesses_hold(void **state)
@@ -488,7 +542,7 @@ int main(void)
         cmocka_unit_test(test_limits), cmocka_unit_test(test_options), cmocka_unit_test(test_stop), cmocka_unit_test(test_callbacks),
         cmocka_unit_test(test_cancel), cmocka_unit_test(test_cancel_outside), cmocka_unit_test(test_faults_new),
         cmocka_unit_test(test_failing_store), cmocka_unit_test(test_broken_weights), cmocka_unit_test(test_new_weights),
-        cmocka_unit_test(test_guesses_hold), cmocka_unit_test(test_guesses_are_the_draft_layers),
+        cmocka_unit_test(test_group), cmocka_unit_test(test_waiting_over_new_weights), cmocka_unit_test(test_guesses_hold), cmocka_unit_test(test_guesses_are_the_draft_layers),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

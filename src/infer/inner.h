@@ -17,6 +17,7 @@ typedef struct KvChain {
 KvChain kvcache_root(const KvCache *k);
 int32_t kvcache_take(KvCache *k);               /* a page of the caller's own, content undefined; -1: all are held */
 void    kvcache_drop(KvCache *k, int32_t page); /* one holder less */
+void    kvcache_copy(KvCache *k, int32_t to, int32_t from); /* the content */
 /* The registered page that follows `at` with these KV_PAGE tokens, held for the caller, `at` moved on to it; or -1. */
 int32_t kvcache_find(KvCache *k, KvChain *at, const int32_t *token);
 /* Registers the caller's page as the one that follows `at`.  Where there is such a page already, the caller's is dropped and

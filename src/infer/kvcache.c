@@ -160,6 +160,12 @@ void kvcache_drop(KvCache *k, int32_t id)
         free_push(k, id);
 }
 
+void kvcache_copy(KvCache *k, int32_t to, int32_t from)
+{
+    size_t n = k->kv.page_bytes;
+    memcpy(k->kv.base + (size_t)to * n, k->kv.base + (size_t)from * n, n);
+}
+
 /* ---- finding ---- */
 static uint64_t hash_after(const KvChain *at, const int32_t *token)
 {

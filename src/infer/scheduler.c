@@ -69,6 +69,14 @@ void seq_register(Engine *g, Seq *s)
     }
 }
 
+static void count_cached(Engine *g, Seq *s, int n)
+{
+    s->computed += n;
+    if (s->n_tokens > s->n_prompt) return; /* computed before, and preempted */
+    s->cached += n;
+    g->stats.cached_tokens += n;
+}
+
 /* Takes over what is already known of the tokens ahead; at least the last one is left to compute. */
 static void extend_from_cache(Engine *g, Seq *s)
 {
@@ -78,11 +86,54 @@ static void extend_from_cache(Engine *g, Seq *s)
         if (id < 0) return;
         s->page[s->n_page++] = id;
         s->n_shared++;
-        s->computed += KV_PAGE;
-        if (s->n_tokens > s->n_prompt) continue; /* computed before, and preempted */
-        s->cached += KV_PAGE;
-        g->stats.cached_tokens += KV_PAGE;
+        count_cached(g, s, KV_PAGE);
     }
+}
+
+/* How many tokens that s computes next, up to the end of a page, are the same in o, everything before being the same too, and
+ * known to o after `known` positions. */
+static int common_tokens(const Engine *g, const Seq *s, const Seq *o, int known)
+{
+    uint64_t epoch = kvcache_root(g->kv).epoch;
+    int      n = 0, at = s->computed, max = KV_PAGE - at % KV_PAGE;
+    if (max > s->n_tokens - 1 - at) max = s->n_tokens - 1 - at;
+    if (max > known - at) max = known - at;
+    if (o == s || o->no_cache || s->no_cache || o->chain.epoch != epoch || s->chain.epoch != epoch) return 0;
+    if (max <= 0 || memcmp(o->token, s->token, (size_t)at * sizeof *s->token) != 0) return 0;
+    while (n < max && o->token[at + n] == s->token[at + n]) n++;
+    return n;
+}
+
+/* Copies the beginning of a page from a sequence that runs now: samples of one prompt share more than full pages. */
+static void borrow(Engine *g, Seq *s)
+{
+    const Seq *from = NULL;
+    int        most = 0, at = s->computed / KV_PAGE;
+    for (int i = 0; i < g->n_active; i++) {
+        int n = common_tokens(g, s, g->active[i], g->active[i]->computed);
+        if (n > most) {
+            most = n;
+            from = g->active[i];
+        }
+    }
+    if (!from) return;
+    if (at == s->n_page) {
+        int32_t id = kvcache_take(g->kv);
+        if (id < 0) return;
+        s->page[s->n_page++] = id;
+    }
+    kvcache_copy(g->kv, s->page[at], from->page[at]);
+    count_cached(g, s, most);
+}
+
+/* Whether an older sequence computes, in this step, at least half of the n tokens that s would: better to wait for them. */
+static bool better_wait(const Engine *g, const Seq *s, int n)
+{
+    for (int i = 0; g->active[i] != s; i++) {
+        const Seq *o = g->active[i];
+        if (o->rows > 0 && 2 * common_tokens(g, s, o, o->computed + o->rows) >= (n < KV_PAGE ? n : KV_PAGE)) return true;
+    }
+    return false;
 }
 
 static void preempt(Engine *g, Seq *s)
@@ -115,6 +166,7 @@ static void admit(Engine *g)
 {
     while (g->waiting && g->n_active < g->o.seqs_max) {
         Seq *s = g->waiting;
+        s->chain = kvcache_root(g->kv); /* the weights may have changed since */
         extend_from_cache(g, s);
         if (g->n_active > 0 && pages_for(s->n_tokens + 1) - s->n_page > kvcache_pages_free(g->kv)) {
             g->stats.cached_tokens -= s->cached;
@@ -141,10 +193,12 @@ static void plan_rows(Engine *g, const Seq *only)
         if (only && s != only) continue;
         if (rest > 1) {
             extend_from_cache(g, s);
+            borrow(g, s);
+            seq_register(g, s);
             n = s->n_tokens - s->computed;
             if (n > g->o.chunk) n = g->o.chunk;
             if (n > spare) n = spare;
-            if (n < 1) continue;
+            if (n < 1 || (n > 1 && better_wait(g, s, n))) continue;
             spare -= n;
         }
         if (reserve(g, s, s->computed + n, true)) s->rows = n;
