@@ -59,6 +59,7 @@ static inline real r_exp(real x)
 /* log(x) through double: x = m 2^e, log m = 2 atanh((m-1)/(m+1)) by its series; the rounding to float hides the rest */
 static inline real r_log(real x)
 {
+    static const double term[] = {1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13, 1.0 / 11, 1.0 / 9, 1.0 / 7, 1.0 / 5, 1.0 / 3, 1.0};
     int    e;
     double m, s, s2, sum = 0;
     if (!(x > 0)) return x == 0 ? -REAL_INF : x - x;
@@ -70,7 +71,7 @@ static inline real r_log(real x)
     }
     s = (m - 1) / (m + 1);
     s2 = s * s;
-    for (int k = 21; k >= 1; k -= 2) sum = sum * s2 + 1.0 / k;
+    for (int k = 0; k < 11; k++) sum = sum * s2 + term[k];
     return (float)(2 * s * sum + e * 0.69314718055994530942);
 }
 #endif
