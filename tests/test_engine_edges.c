@@ -469,6 +469,24 @@ static void test_waiting_over_new_weights(void **state)
     engine_free(g);
 }
 
+static void test_bench(void **state)
+{
+    Engine   *g = engine_open(g_model, g_kernels, NULL, (EngineOptions){0});
+    Bench     b = {.n_prompt = 40, .n_new = 10, .n_seqs = 3}, bad = {.n_prompt = 100, .n_new = 29, .n_seqs = 2};
+    aha_error e = {0};
+    (void)state;
+    ASSERT_OK(engine_bench(g, g_model, &b, &e), e);
+    assert_int_equal(b.prompt_tokens, 120);
+    assert_int_equal(b.new_tokens, 27);
+    assert_int_equal(b.steps, 9);
+    assert_true(b.prompt_s > 0 && b.new_s > 0);
+    assert_int_equal(engine_bench(g, g_model, &bad, &e), AHA_ERR_LIMIT);
+    bad.n_seqs = 0;
+    assert_int_equal(engine_bench(g, g_model, &bad, &e), AHA_ERR_ARG);
+    assert_all_free(g);
+    engine_free(g);
+}
+
 /* ---- guesses ---- */
 /* A head of zeros: everything is equally likely, greedy decoding says 0 and so does the draft layer: all guesses hold. */
 static void test_guesses_hold(void **state)
@@ -542,7 +560,7 @@ int main(void)
         cmocka_unit_test(test_limits), cmocka_unit_test(test_options), cmocka_unit_test(test_stop), cmocka_unit_test(test_callbacks),
         cmocka_unit_test(test_cancel), cmocka_unit_test(test_cancel_outside), cmocka_unit_test(test_faults_new),
         cmocka_unit_test(test_failing_store), cmocka_unit_test(test_broken_weights), cmocka_unit_test(test_new_weights),
-        cmocka_unit_test(test_group), cmocka_unit_test(test_waiting_over_new_weights), cmocka_unit_test(test_guesses_hold), cmocka_unit_test(test_guesses_are_the_draft_layers),
+        cmocka_unit_test(test_group), cmocka_unit_test(test_bench), cmocka_unit_test(test_waiting_over_new_weights), cmocka_unit_test(test_guesses_hold), cmocka_unit_test(test_guesses_are_the_draft_layers),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
