@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum { SKIPS_MAX = 5, TREE_LEVELS = 16 };
-#define NORM_JUMP 100.0 /* times the running mean: a gradient this large is a fault, not a lesson */
+#define NORM_JUMP 1000.0 /* times the running mean: a gradient this large is a fault, not a lesson; below it clipping is enough */
 
 /* ---- one slot: samples packed behind each other ---- */
 typedef struct Slot {

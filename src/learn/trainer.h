@@ -61,7 +61,7 @@ void trainer_free(Trainer *t);
 int  trainer_accumulate(Trainer *t, const Sample *s, int n, const Objective *obj, float *const *logp, aha_error *e);
 /* Forward only: the log-probabilities, with the same bits. */
 int  trainer_logp(Trainer *t, const Model *m, const Sample *s, int n, float *const *logp, aha_error *e);
-/* Clips, updates, balances the router, clears.  A gradient that is not finite or 100 times its running mean is not used
+/* Clips, updates, balances the router, clears.  A gradient that is not finite or 1,000 times its running mean is not used
  * (stats->skipped); AHA_ERR_STATE after five of those in a row. */
 int  trainer_update(Trainer *t, double lr_scale, StepStats *stats, aha_error *e);
 
