@@ -1,4 +1,4 @@
-/* Reads a thinking text: its equations (a op b = c, checked exactly) and the words that mark behaviours. */
+/* Reads a thinking text: its equations (arithmetic = a number, checked exactly) and the words that mark behaviours. */
 #include "task.h"
 
 #include <string.h>
@@ -7,41 +7,25 @@ static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
-
-/* a number of at most 9 digits at *at; moves *at behind it */
-static bool read_number(const char *s, size_t n, size_t *at, int64_t *out)
+static bool in_expression(char c)
 {
-    size_t i = *at;
-    *out = 0;
-    while (i < n && is_digit(s[i]) && i - *at < 9) *out = *out * 10 + (s[i++] - '0');
-    if (i == *at || (i < n && is_digit(s[i]))) return false;
-    *at = i;
-    return true;
+    return is_digit(c) || strchr("+-*/() ", c);
 }
 
-static void skip_blanks(const char *s, size_t n, size_t *at)
+/* The equation whose = is at s[at]: the longest run of arithmetic before it, a number behind it. */
+static bool read_equation(const char *s, size_t n, size_t at, bool *wrong)
 {
-    while (*at < n && s[*at] == ' ') ++*at;
-}
-
-/* "a op b = c" from a digit that begins a number; false: something else */
-static bool read_equation(const char *s, size_t n, size_t at, bool *wrong, size_t *end)
-{
-    int64_t a, b, c;
-    char    op;
-    if (!read_number(s, n, &at, &a)) return false;
-    skip_blanks(s, n, &at);
-    if (at >= n || !strchr("+-*/", s[at])) return false;
-    op = s[at++];
-    skip_blanks(s, n, &at);
-    if (!read_number(s, n, &at, &b)) return false;
-    skip_blanks(s, n, &at);
-    if (at >= n || s[at] != '=') return false;
-    at++;
-    skip_blanks(s, n, &at);
-    if (!read_number(s, n, &at, &c)) return false;
-    *wrong = op == '+' ? a + b != c : op == '-' ? a - b != c : op == '*' ? a * b != c : b == 0 || c * b != a;
-    *end = at;
+    size_t    from = at, to = at + 1;
+    ExprValue left, right;
+    while (from > 0 && s[from - 1] && in_expression(s[from - 1])) from--;
+    while (to < n && s[to] == ' ') to++;
+    while (to < n && is_digit(s[to])) to++;
+    while (!expr_eval(s + from, at - from, &left)) { /* "7 8/2": begin again behind the blank */
+        while (from < at && s[from] != ' ') from++;
+        if (from++ >= at) return false;
+    }
+    if (left.n < 2 || !expr_eval(s + at + 1, to - at - 1, &right)) return false;
+    *wrong = left.den != 1 || left.num != right.num;
     return true;
 }
 
@@ -59,17 +43,13 @@ void behaviour_read(const char *s, size_t n, Behaviour *out)
     memset(out, 0, sizeof *out);
     out->no_thinking = n == 0;
     for (size_t i = 0; i < n; i++) {
-        bool   wrong;
-        size_t end;
-        if (!is_digit(s[i]) || (i > 0 && is_digit(s[i - 1]))) continue;
-        if (!read_equation(s, n, i, &wrong, &end)) continue;
+        bool wrong;
+        if (s[i] != '=' || !read_equation(s, n, i, &wrong)) continue;
         out->equations++;
         out->wrong += wrong;
-        i = end - 1;
     }
     out->checks = count_word(s, n, "Check");
     out->waits = count_word(s, n, "Wait");
     out->backward = count_word(s, n, "Need");
-    out->trials = count_word(s, n, " no\n") + count_word(s, n, " yes");
     out->gives_up = count_word(s, n, "give up") > 0;
 }

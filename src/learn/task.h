@@ -30,7 +30,6 @@ typedef struct Verdict {
 /* What a thinking text shows. */
 typedef struct Behaviour {
     int  equations, wrong; /* written equations, and those that are false */
-    int  trials;           /* lines that try something */
     int  checks, waits;    /* "Check", "Wait" */
     int  backward;         /* "Need": steps from the target backwards */
     bool gives_up, no_thinking;

@@ -363,14 +363,47 @@ const Task task_countdown3 = {
 };
 
 /* ---- free text ---- */
-/* The target is the number behind a word that asks for it, else the last one; the others are the numbers. */
+typedef struct Typed { /* a number of a text, with the words next to it */
+    int    value;
+    size_t from, to;
+} Typed;
+
+/* Is one of the words (separated by blanks) the one that ends at text[at] or begins there?  Blanks and a colon may lie
+ * between; letters count in any case. */
+static bool word_beside(const char *text, size_t n, size_t at, bool before, const char *words)
+{
+    char   word[12] = "";
+    size_t len = 0, end;
+    while (before ? at > 0 && strchr(" :", text[at - 1]) && text[at - 1] : at < n && text[at] == ' ') at += before ? (size_t)-1 : 1;
+    for (end = at; before ? end > 0 && (text[end - 1] | 32) >= 'a' && (text[end - 1] | 32) <= 'z'
+                          : end < n && (text[end] | 32) >= 'a' && (text[end] | 32) <= 'z';
+         end += before ? (size_t)-1 : 1)
+        len++;
+    if (len == 0 || len >= sizeof word) return false;
+    for (size_t i = 0; i < len; i++) word[i] = (char)(text[(before ? end : at) + i] | 32);
+    for (const char *w = words; *w; w += strcspn(w, " "), w += *w == ' ')
+        if (strcspn(w, " ") == len && memcmp(w, word, len) == 0) return true;
+    return false;
+}
+
+/* The target is the number that a text asks for: behind "make" and the like, else behind "to", else before "from". */
+static int find_target(const char *text, size_t n, const Typed *t, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (word_beside(text, n, t[i].from, true, "make makes reach get target equal equals hit obtain")) return i;
+    for (int i = 0; i < count; i++)
+        if (word_beside(text, n, t[i].from, true, "to into")) return i;
+    for (int i = 0; i < count; i++)
+        if (word_beside(text, n, t[i].to, false, "from with using out")) return i;
+    return -1;
+}
+
 bool task_parse(const char *text, size_t n, Problem *p)
 {
-    static const char *const ASK[] = {"make", "reach", "get", "target", "equal", "into", "hit", "to"};
-    int    value[PROBLEM_NUMBERS_MAX + 1], count = 0, target = -1;
-    size_t at[PROBLEM_NUMBERS_MAX + 1];
+    Typed t[PROBLEM_NUMBERS_MAX + 1];
+    int   count = 0, target;
     for (size_t i = 0; i < n;) {
-        size_t start = i;
+        size_t from = i;
         int    v = 0;
         if (text[i] < '0' || text[i] > '9') {
             i++;
@@ -378,22 +411,12 @@ bool task_parse(const char *text, size_t n, Problem *p)
         }
         while (i < n && text[i] >= '0' && text[i] <= '9' && v < 100000) v = v * 10 + (text[i++] - '0');
         if (count > PROBLEM_NUMBERS_MAX || v >= 100000) return false;
-        value[count] = v;
-        at[count++] = start;
+        t[count++] = (Typed){v, from, i};
     }
     if (count != task_countdown3.option[OPT_COUNT] + 1) return false;
-    for (int i = 0; i < count && target < 0; i++) {
-        size_t from = i > 0 ? at[i - 1] : 0;
-        for (size_t a = 0; a < ARRAY_LEN(ASK) && target < 0; a++)
-            for (size_t c = from; c + strlen(ASK[a]) <= at[i]; c++) {
-                bool same = true;
-                for (size_t k = 0; ASK[a][k]; k++) same = same && (text[c + k] | 32) == ASK[a][k];
-                if (same) target = i;
-            }
-    }
-    if (target < 0) target = count - 1;
-    *p = (Problem){.task = &task_countdown3, .n = count - 1, .target = value[target]};
+    if ((target = find_target(text, n, t, count)) < 0) return false;
+    *p = (Problem){.task = &task_countdown3, .n = count - 1, .target = t[target].value};
     for (int i = 0, k = 0; i < count; i++)
-        if (i != target) p->number[k++] = value[i];
+        if (i != target) p->number[k++] = t[i].value;
     return true;
 }
