@@ -92,6 +92,7 @@ test: all $(TEST_BIN)
 	@BUILD=$(BUILD) tools/run-tests $(TESTS)
 test-%: $(BUILD)/tests/test_%
 	$<
+test-cli test-cli_talk: aha
 fuzz-replay: $(FUZZ:%=$(BUILD)/fuzz/%)
 	@for f in $(FUZZ); do $(BUILD)/fuzz/$$f tests/fuzz/corpus/$$f/* || exit 1; done
 

@@ -117,7 +117,7 @@ static int answer_question(Chat *c, const Buf *question, aha_error *e)
     SeqFinish  finish = SEQ_FINISH_NONE;
     Buf       *said = &a.part[REPLY_ANSWER];
     bool       think_open;
-    int        n_new, before = c->n, rc = turn_add(c, ROLE_USER, question->data, question->n, e);
+    int        n_new = 0, before = c->n, rc = turn_add(c, ROLE_USER, question->data, question->n, e);
     memset(&a, 0, sizeof a);
     if (rc == 0) rc = render(c, &prompt, &think_open, e);
     if (rc == 0) rc = gen_request(&c->s, &c->model, &c->gen, &prompt, c->asked++, &r, e);
@@ -132,7 +132,7 @@ static int answer_question(Chat *c, const Buf *question, aha_error *e)
     }
     if (rc || !said->n) {
         turns_cut(c, before);
-        if (finish == SEQ_FINISH_CANCELLED) say("stopped before an answer: the question is taken back");
+        if (!rc) say("%sthe question is forgotten", finish == SEQ_FINISH_CANCELLED ? "stopped before an answer; " : "");
     }
     answer_free(&a);
     ids_free(&prompt);
@@ -182,16 +182,23 @@ static bool command(Chat *c, char *line)
     } else if (!strcmp(line, "/save") && !*arg) {
         say("/save needs a file name");
     } else if (!strcmp(line, "/save")) {
-        if (save(c, arg, &e) == 0) say("%d messages saved to %s", c->n, arg);
+        if (save(c, arg, &e) == 0) say("%d message%s saved to %s", c->n, c->n == 1 ? "" : "s", arg);
     } else {
         near = name_nearest(line, NAMES, (int)ARRAY_LEN(NAMES));
-        say("there is no command '%.40s'; %s", line, near ? near : "/help lists them");
+        say("there is no command '%.40s'; %s%s%s", line, near ? "did you mean " : "/help lists them", near ? near : "", near ? "?" : "");
     }
     if (e.code) say("%s", e.text);
     return false;
 }
 
 /* ---- the loop ---- */
+static int line_count(const Buf *b)
+{
+    int n = 1;
+    for (size_t i = 0; i < b->n; i++) n += b->data[i] == '\n';
+    return n;
+}
+
 static int converse(Chat *c, LineEdit *in)
 {
     bool      person = term_is(STDIN_FILENO);
@@ -214,6 +221,7 @@ static int converse(Chat *c, LineEdit *in)
             if (command(c, text.data)) break;
             continue;
         }
+        log_msg(LOG_INFO, "a question of %zu bytes in %d lines", text.n, line_count(&text));
         builtin_caution(&c->s, text.data, text.n);
         e = (aha_error){0};
         if (answer_question(c, &text, &e)) {

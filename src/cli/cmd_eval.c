@@ -69,7 +69,7 @@ static void show_text(const EvalArgs *a, const Task *t, const ModelSet *s, const
             100 * r->truncated, r->thinking);
     out_fmt("  gives up            %5.1f%%\n  answers at once     %5.1f%%\n  checks              %5.1f%%\n", 100 * r->gives_up,
             100 * r->no_thinking, 100 * r->checks);
-    out_fmt("  wrong equations     %5.1f%%   of those written\n  right in spite of   %5.1f%%   right answers with a wrong equation\n",
+    out_fmt("  wrong equations     %5.1f%%   of those written\n  right with a slip   %5.1f%%   right answers whose thinking holds a wrong equation\n",
             100 * r->wrong_equations, 100 * r->false_right);
     out_fmt("  %s, %.0f tokens/s\n", time_words(time, r->seconds), r->seconds > 0 ? (double)r->tokens / r->seconds : 0.0);
     show_examples(r);

@@ -136,6 +136,24 @@ static void show_results(const Recipe *r, const char *dir)
     }
 }
 
+/* The command that goes on: with what was asked for, but not --fresh. */
+static void say_go_on(const LearnArgs *a, const char *recipe, const char *dir)
+{
+    char seed[40] = "";
+    if (a->has_seed) snprintf(seed, sizeof seed, " --seed %llu", (unsigned long long)a->seed);
+    say("to go on: aha learn %s --out %s%s%s%s%s", recipe, dir, seed, a->paper ? " --paper" : "", a->until ? " --until " : "",
+        a->until ? a->until : "");
+}
+
+static void say_begin(const Recipe *r, const char *dir)
+{
+    Buf b = {0};
+    for (int i = 0; i < r->n_stage; i++) buf_fmt(&b, "%s%s", i ? ", " : "", r->stage[i].name);
+    if (r->title[0]) say("%s", r->title);
+    say("stages: %s; into %s", b.n ? b.data : "none", dir);
+    buf_free(&b);
+}
+
 static int learn(const LearnArgs *a, const Recipe *r, const char *recipe, const char *dir)
 {
     Stages       s = {.name = ""};
@@ -144,16 +162,16 @@ static int learn(const LearnArgs *a, const Recipe *r, const char *recipe, const 
                       .threads = a->threads, .fresh = a->fresh, .paper = a->paper, .seed = a->seed, .has_seed = a->has_seed,
                       .progress = on_progress, .stop = on_stop, .user = &s};
     int          rc;
+    interrupt_watch(true);
     if (!a->fresh && resumes(dir))
         say("going on with the run in %s (--fresh begins anew)", dir);
     else
-        say("%s: %d stages, into %s", r->title[0] ? r->title : r->name, r->n_stage, dir);
-    interrupt_watch(true);
+        say_begin(r, dir);
     rc = learn_run(&o, &e);
     progress_end(&s.bar);
     if (rc == AHA_ERR_CANCELLED) {
         say("%s", e.text);
-        say("to go on: aha learn %s --out %s", recipe, dir);
+        say_go_on(a, recipe, dir);
         return CLI_FAILED;
     }
     if (rc) return fail(&e);

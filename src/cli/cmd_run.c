@@ -63,9 +63,10 @@ static int run_prompt(ModelSet *s, const RunArgs *a, const Buf *text, const Ids 
             add_reply_json(&json, &answer, finish, prompt->n, n_new);
             out_buf(&json);
             buf_free(&json);
+        } else {
+            gen_explain(&answer, finish, n_new, &a->gen);
+            builtin_verdict(s, text->data, text->n, answer.part[REPLY_ANSWER].data, answer.part[REPLY_ANSWER].n);
         }
-        gen_explain(&answer, finish, n_new, &a->gen);
-        if (!a->json) builtin_verdict(s, text->data, text->n, answer.part[REPLY_ANSWER].data, answer.part[REPLY_ANSWER].n);
         log_msg(LOG_INFO, "%zu tokens of prompt, %d of reply in %.2f s; seed %llu", prompt->n, n_new,
                 (double)(time_now_ns() - start) / 1e9, (unsigned long long)a->gen.seed);
     }
@@ -172,10 +173,18 @@ static void write_line(Lines *b, Line *l)
     l->seq = NULL;
 }
 
+/* Some wait for one before them that takes longer. */
+static int lines_done(const Lines *b)
+{
+    int n = b->written;
+    for (int i = b->written; i < b->submitted; i++) n += !b->line[i].seq || seq_state(b->line[i].seq) == SEQ_DONE;
+    return n;
+}
+
 static int run_window(Lines *b, aha_error *e)
 {
     char words[64];
-    int  rc = 1, window = 4 * b->a->batch;
+    int  rc = 1, done, window = 4 * b->a->batch;
     interrupt_watch(true);
     progress_start(&b->bar, "%d prompts", b->n);
     while (b->written < b->n && !interrupted() && !out_failed()) {
@@ -188,8 +197,9 @@ static int run_window(Lines *b, aha_error *e)
             write_line(b, l);
             out_flush();
         }
-        snprintf(words, sizeof words, "%d of %d, %lld tokens", b->written, b->n, (long long)engine_stats(b->s->engine).new_tokens);
-        progress_show(&b->bar, b->written, b->n, -1, words);
+        done = lines_done(b);
+        snprintf(words, sizeof words, "%d of %d, %lld tokens", done, b->n, (long long)engine_stats(b->s->engine).new_tokens);
+        progress_show(&b->bar, done, b->n, -1, words);
     }
     return 0;
 }

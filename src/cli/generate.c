@@ -185,5 +185,5 @@ void gen_explain(const Answer *a, SeqFinish f, int tokens, const GenArgs *g)
         say("cut short after %d tokens (%s)%s", tokens, g->max_tokens ? "--max-tokens" : "the context is full, see --ctx",
             nothing ? ", before an answer" : "");
     else if (f == SEQ_FINISH_STOP && nothing)
-        say("the model ended without an answer");
+        say("the model ended its thinking without an answer");
 }

@@ -36,7 +36,9 @@ struct LineEdit {
 static int byte_next(LineEdit *l)
 {
     if (l->at == l->n_in) {
-        ssize_t n = read(STDIN_FILENO, l->in, sizeof l->in);
+        ssize_t n;
+        do n = read(STDIN_FILENO, l->in, sizeof l->in);
+        while (n < 0 && errno == EINTR && !interrupted()); /* a new window size, or back from Ctrl-Z: libedit has redrawn */
         l->at = l->n_in = 0;
         if (n <= 0) {
             if (n == 0) errno = 0;
@@ -228,8 +230,9 @@ static int editor_open(LineEdit *l, aha_error *e)
     el_set(l->el, EL_GETCFN, read_char);
     el_set(l->el, EL_PROMPT, show_prompt);
     el_set(l->el, EL_EDITOR, "emacs");
-    el_set(l->el, EL_SIGNAL, 0);
+    el_set(l->el, EL_SIGNAL, 1); /* whatever ends or stops the program, the terminal is first put back as it was */
     el_set(l->el, EL_HIST, history, l->history);
+    el_set(l->el, EL_BIND, "^I", "ed-insert", NULL); /* there is nothing to complete */
     el_set(l->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_set(l->el, EL_BIND, "\\e[3~", "ed-delete-next-char", NULL);
     el_set(l->el, EL_BIND, "\\e[1;5C", "em-next-word", NULL);
