@@ -230,6 +230,8 @@ static void test_hash_collision(void **state)
     assert_true(hash64(t1, sizeof t1, seed) == hash64(t2, sizeof t2, seed));
     p = kvcache_take(k);
     kvcache_add(k, &at, t1, p);
+    at = (KvChain){root.hash, 5, root.epoch}; /* the same hash behind another page */
+    assert_int_equal(kvcache_find(k, &at, t1), -1);
     at = root;
     assert_int_equal(kvcache_find(k, &at, t2), -1);
     assert_int_equal(kvcache_find(k, &at, t1), p);

@@ -169,8 +169,10 @@ static void admit(Engine *g)
         s->chain = kvcache_root(g->kv); /* the weights may have changed since */
         extend_from_cache(g, s);
         if (g->n_active > 0 && pages_for(s->n_tokens + 1) - s->n_page > kvcache_pages_free(g->kv)) {
-            g->stats.cached_tokens -= s->cached;
-            s->cached = 0;
+            if (s->n_tokens == s->n_prompt) {
+                g->stats.cached_tokens -= s->cached;
+                s->cached = 0;
+            }
             drop_pages(g, s);
             return;
         }
