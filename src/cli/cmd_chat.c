@@ -224,6 +224,7 @@ static int converse(Chat *c, LineEdit *in)
         log_msg(LOG_INFO, "a question of %zu bytes in %d lines", text.n, line_count(&text));
         builtin_caution(&c->s, text.data, text.n);
         e = (aha_error){0};
+        if (c->s.builtin) reset(c, &e); /* it was trained on single questions: an earlier one only leads it astray */
         if (answer_question(c, &text, &e)) {
             say("%s%s", e.text, e.code == AHA_ERR_LIMIT && c->n > 1 ? " (/reset begins anew)" : "");
             if (!person) status = CLI_FAILED;
