@@ -1,60 +1,6 @@
 /* report.html: right numbers from a whole run, from a cut one and from nothing; hostile text and numbers stay text and
  * drawings; long runs make small pages; a failure leaves the old page. */
-#include <unistd.h>
-
-#include "learn/report.h"
-#include "testlib.h"
-
-static char g_dir[64];
-
-static int setup(void **state)
-{
-    (void)state;
-    snprintf(g_dir, sizeof g_dir, "/tmp/aha-report-XXXXXX");
-    return mkdtemp(g_dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return dir_remove_all(g_dir, NULL);
-}
-
-static void put(const char *name, const char *text, size_t n)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", g_dir, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(text, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
-
-static void put_buf(const char *name, Buf *b)
-{
-    assert_false(b->failed);
-    put(name, b->data ? b->data : "", b->n);
-    buf_free(b);
-}
-
-static char *page(void)
-{
-    char      path[128], *text;
-    size_t    n;
-    aha_error e = {0};
-    snprintf(path, sizeof path, "%s/report.html", g_dir);
-    ASSERT_OK(file_read_all(path, 64 << 20, &text, &n, &e), e);
-    assert_int_equal(strlen(text), n);
-    return text;
-}
-
-static char *write_page(void)
-{
-    aha_error e = {0};
-    ASSERT_OK(report_write(g_dir, &e), e);
-    assert_int_equal(e.code, 0);
-    return page();
-}
+#include "reportlib.h"
 
 /* ---- a run ---- */
 static const char RECIPE[] = "name = lap\ntitle = Countdown on a laptop\nseed = 7\n[model]\nd_model = 128\nn_layer = 4\nn_head = 4\nkv_lora = 48\n"
@@ -124,56 +70,6 @@ static void use_whole_run(void)
     put("recipe.ini", RECIPE, strlen(RECIPE));
 }
 
-/* ---- what every page must be ---- */
-static int count(const char *text, const char *what)
-{
-    int n = 0;
-    for (const char *p = text; (p = strstr(p, what)) != NULL; p += strlen(what)) n++;
-    return n;
-}
-
-/* Only tags that the page itself writes, closed as often as opened; no number that is none; valid UTF-8. */
-static void check_page(const char *text)
-{
-    static const char *const PAIRED[] = {"html", "head", "body", "main", "style", "title", "header", "nav", "a", "h1", "h2", "h3", "section", "figure",
-                                         "figcaption", "svg", "text", "circle", "div", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "pre", "p",
-                                         "b", "i", "em", "small", "span", "article", "details", "summary", "footer", "code", "ol", "ul", "li", "td"};
-    static const char *const SINGLE[] = {"!doctype", "meta", "link", "path", "th"};
-    int open[ARRAY_LEN(PAIRED)] = {0};
-    assert_true(utf8_valid(text, strlen(text)));
-    assert_int_equal(count(text, "<script"), 0);
-    assert_int_equal(count(text, "http"), 1); /* http-equiv: nothing is fetched */
-    assert_int_equal(count(text, "url("), 0);
-    assert_int_equal(count(text, "nan"), 0);
-    assert_int_equal(count(text, "<section"), count(text, "</section>"));
-    for (const char *p = text; (p = strchr(p, '<')) != NULL; p++) {
-        bool   end = p[1] == '/', known = false;
-        size_t n = strcspn(p + 1 + end, " >/\n");
-        for (size_t i = 0; i < ARRAY_LEN(PAIRED); i++)
-            if (strlen(PAIRED[i]) == n && strncmp(p + 1 + end, PAIRED[i], n) == 0) {
-                /* a drawing's <title> stands inside it and is counted with the page's */
-                open[i] += end ? -1 : strncmp(p + strcspn(p, ">") - 1, "/>", 2) == 0 ? 0 : 1;
-                assert_true(open[i] >= 0);
-                known = true;
-            }
-        for (size_t i = 0; i < ARRAY_LEN(SINGLE); i++)
-            if (strlen(SINGLE[i]) == n && strncmp(p + 1 + end, SINGLE[i], n) == 0) known = true;
-        if (!known) fail_msg("tag at: %.60s", p);
-    }
-    for (size_t i = 0; i < ARRAY_LEN(PAIRED); i++)
-        if (open[i]) fail_msg("%d of <%s> left open", open[i], PAIRED[i]);
-}
-
-static void has(const char *text, const char *what)
-{
-    if (!strstr(text, what)) fail_msg("not in the page: %s", what);
-}
-
-static void lacks(const char *text, const char *what)
-{
-    if (strstr(text, what)) fail_msg("in the page: %.80s", strstr(text, what));
-}
-
 /* ---- the tests ---- */
 static void whole(void **state)
 {
@@ -183,7 +79,7 @@ static void whole(void **state)
     check_page(t);
     static const char *const SEEN[] = {
         "<title>Countdown on a laptop</title>", "finished", "<span>36.1%</span>", "<b>84.2%</b>", "34.1% to 38.1% before, 82.2% to 86.2% after",
-        "1.5M, 800k active", "T = 0.6", "1,024 problems", "72.0% \xE2\x86\x92 <b>95.0%</b>", "one of 4 answers", "Wrong equations", "Gives up",
+        "1.5M, 800k active", "T = 0.6", "1,024 problems", "72.0% \xE2\x86\x92 <b>95.0%</b>", "pass@4</dt>", "Wrong equations", "Gives up",
         "8 * 2 = 16, 16 + 13 = 29: yes.", "I give up.", "aha learn lap.ini --seed 7", "tokens = 600k", "1 update was skipped", "draft",
         "pass@k: what can be found", "KL to the reference", "prefers-color-scheme:dark", "MLA attention, width 128, 4 layers, 4 heads",
     };
@@ -238,6 +134,30 @@ static void picks(void **state)
     assert_int_equal(r->track[1].last.n, 1);
     report_free(r);
     mem_free(r);
+}
+
+/* pass@k may be measured apart, at another temperature than the headline. */
+static void tries(void **state)
+{
+    (void)state;
+    Buf b = {0};
+    for (int after = 0; after < 2; after++) {
+        line_eval(&b, after ? "test-rl" : "test-base", 0, 1000, 0.6, after ? 0.8 : 0.4, after ? 0.9 : 0.8);
+        buf_fmt(&b,
+                "{\"stage\":\"%s\",\"kind\":\"eval\",\"step\":0,\"task\":\"countdown3\",\"n\":100,\"samples\":64,\"temperature\":1,\"pass1\":0.3,"
+                "\"lo\":0.2,\"hi\":0.4,\"pass_k\":{\"1\":0.3,\"2\":0.4,\"4\":0.5,\"8\":0.6,\"16\":0.7,\"32\":0.8,\"64\":0.%d}}\n",
+                after ? "test-rl" : "test-base", after ? 93 : 91);
+    }
+    line_grpo(&b, 1, 0.5);
+    put_buf("metrics.jsonl", &b);
+    put("recipe.ini", RECIPE, strlen(RECIPE));
+    char *t = write_page();
+    check_page(t);
+    has(t, "<span>40.0%</span>");
+    has(t, "<b>80.0%</b>");
+    has(t, "pass@64 at T = 1</dt><dd>91.0% \xE2\x86\x92 <b>93.0%</b>");
+    has(t, "pass@k: countdown3 at temperature 1");
+    mem_free(t);
 }
 
 static void overlap(void **state)
@@ -313,102 +233,6 @@ static void absent(void **state)
     assert_int_equal(report_write("/nowhere/at/all", &e), AHA_ERR_IO);
 }
 
-static void hostile(void **state)
-{
-    (void)state;
-    static const char *const EVIL[] = {
-        "<script>alert(1)</script>", "</style><script>alert(1)</script>", "</pre></section><img src=x onerror=alert(1)>", "\" onload=\"alert(1)",
-        "' onclick='x", "<!--", "]]>", "&lt;b&gt;&amp;", "</title><svg/onload=alert(1)>", "javascript:alert(1)", "a\x01\x7f\x1b[31mb", "\xE2\x80\xAEright to left",
-        "<a href=//evil.example>", "$(rm -rf x)", "%s%n%d",
-    };
-    Buf b = {0}, ini = {0};
-    for (size_t i = 0; i < ARRAY_LEN(EVIL); i++) {
-        char name[256];
-        Buf  q = {0};
-        snprintf(name, sizeof name, "%s", EVIL[i]);
-        buf_json(&q, name, strlen(name));
-        buf_fmt(&b, "{\"stage\":%s,\"kind\":\"grpo\",\"step\":1,\"reward\":1,\"thinking\":5,\"s\":1}\n", q.data);
-        buf_fmt(&b, "{\"stage\":%s,\"kind\":\"grpo\",\"step\":2,\"reward\":1,\"thinking\":5,\"s\":1}\n", q.data);
-        for (int k = 0; k < 3; k++)
-            buf_fmt(&b, "{\"stage\":%s,\"kind\":\"eval\",\"step\":%d,\"task\":%s,\"variant\":%s,\"n\":9,\"samples\":4,\"temperature\":1,\"pass1\":0.5,\"lo\":0.4,"
-                        "\"hi\":0.6,\"pass_k\":{\"1\":0.5,\"2\":0.6,\"4\":0.7}}\n", q.data, k, k ? "\"t\"" : q.data, k ? "\"\"" : q.data);
-        for (int k = 0; k < 3; k += 2)
-            buf_fmt(&b, "{\"stage\":%s,\"kind\":\"sample\",\"step\":%d,\"task\":%s,\"prompt\":%s,\"thinking\":%s,\"answer\":%s,\"correct\":true}\n", q.data, k,
-                    q.data, q.data, q.data, q.data);
-        buf_fmt(&b, "{\"kind\":\"run\",\"stage\":\"\",\"step\":0,\"name\":%s,\"isa\":%s,\"date\":%s}\n", q.data, q.data, q.data);
-        buf_fmt(&ini, "# %s\n", EVIL[i]);
-        buf_free(&q);
-    }
-    /* lines that are no JSON: raw bytes, a NUL, half a character */
-    buf_add(&b, "\xff\xfe\x00<script>\n", 12);
-    buf_str(&b, "{\"stage\":\"\xC3\",\"kind\":\"grpo\",\"step\":1}\n{\"stage\":\"a\",\"kind\":\"grpo\"}\n{\"stage\":\"\\ud800\",\"kind\":\"x\",\"step\":1}\n");
-    put_buf("metrics.jsonl", &b);
-    buf_str(&ini, "name = $(touch x)\ntitle = </h1><script>\"'&\n\xff\xC3\x80 [\n");
-    buf_add(&ini, "\0<script>", 9);
-    put_buf("recipe.ini", &ini);
-    char *t = write_page();
-    check_page(t);
-    lacks(t, "<img");
-    lacks(t, "aha learn $(");
-    lacks(t, "\xE2\x80\xAE");
-    has(t, "&lt;script&gt;alert(1)&lt;/script&gt;");
-    has(t, "<b>4</b> could not be read");
-    mem_free(t);
-
-    /* the same in a recipe that is understood */
-    static const char OWN[] = "name = $(touch x)\ntitle = </title></h1><script>\"'&\n[pretrain <b>]\ntasks = countdown3\ntokens = 1\n";
-    put("recipe.ini", OWN, strlen(OWN));
-    t = write_page();
-    check_page(t);
-    lacks(t, "aha learn $(");
-    has(t, "<title>&lt;/title&gt;&lt;/h1&gt;&lt;script&gt;&quot;&#39;&amp;</title>");
-    mem_free(t);
-}
-
-static void numbers_in_lines(void **state)
-{
-    (void)state;
-    static const char *const VALUE[] = {"1e308", "-1e308", "0", "-0.0", "1e-320", "null", "\"x\"", "true", "[]", "123456789012345678", "0.5", "-3",
-                                        "1e999", "NaN", "Infinity"};
-    static const char *const KEY[] = {"loss", "draft_loss", "grad_norm", "load_max", "tokens", "s"};
-    Buf b = {0};
-    for (size_t k = 0; k < 12; k++) {
-        for (size_t v = 0; v < ARRAY_LEN(VALUE); v++) {
-            buf_fmt(&b, "{\"stage\":\"base\",\"kind\":\"pretrain\",\"step\":%d", (int)(k * ARRAY_LEN(VALUE) + v));
-            for (size_t i = 0; i < ARRAY_LEN(KEY); i++) buf_fmt(&b, ",\"%s\":%s", KEY[i], VALUE[(v + i * k) % ARRAY_LEN(VALUE)]);
-            buf_str(&b, "}\n");
-            buf_fmt(&b, "{\"stage\":\"rl\",\"kind\":\"grpo\",\"step\":%d,\"reward\":%s,\"thinking\":%s,\"gives_up\":%s,\"checks\":%s}\n",
-                    (int)(k * ARRAY_LEN(VALUE) + v), VALUE[v], VALUE[(v + k) % ARRAY_LEN(VALUE)], VALUE[v], VALUE[(v + 1) % ARRAY_LEN(VALUE)]);
-            buf_fmt(&b, "{\"stage\":\"rl\",\"kind\":\"eval\",\"step\":%d,\"task\":\"t\",\"n\":%s,\"samples\":%s,\"temperature\":0.6,\"pass1\":%s,\"lo\":%s,"
-                        "\"hi\":%s,\"pass_k\":{\"1\":%s,\"4\":%s,\"8\":%s},\"maj\":%s,\"thinking\":%s}\n",
-                    (int)(k * ARRAY_LEN(VALUE) + v), VALUE[v], VALUE[(v + k) % ARRAY_LEN(VALUE)], VALUE[(v + 2 * k) % ARRAY_LEN(VALUE)], VALUE[v], VALUE[v],
-                    VALUE[v], VALUE[(v + k) % ARRAY_LEN(VALUE)], VALUE[v], VALUE[v], VALUE[v]);
-        }
-        buf_fmt(&b, "{\"stage\":\"base\",\"kind\":\"pretrain\",\"step\":%s,\"loss\":1}\n", VALUE[k]);
-        buf_fmt(&b, "{\"kind\":\"run\",\"stage\":\"\",\"step\":0,\"seed\":%s,\"parameters\":%s,\"active\":%s,\"threads\":%s}\n", VALUE[k], VALUE[k], VALUE[k], VALUE[k]);
-    }
-    put_buf("metrics.jsonl", &b);
-    char *t = write_page();
-    check_page(t);
-    lacks(t, "inf ");
-    has(t, "outside the drawing");
-    mem_free(t);
-
-    /* each alone, so that it makes the scale */
-    for (size_t v = 0; v < ARRAY_LEN(VALUE); v++) {
-        for (int twice = 1; twice <= 3; twice++) {
-            for (int i = 0; i < twice; i++) {
-                buf_fmt(&b, "{\"stage\":\"base\",\"kind\":\"pretrain\",\"step\":%d,\"loss\":%s,\"grad_norm\":%s,\"load_max\":%s}\n", i, VALUE[v], VALUE[v], VALUE[v]);
-                buf_fmt(&b, "{\"stage\":\"rl\",\"kind\":\"grpo\",\"step\":%d,\"reward\":%s,\"gives_up\":%s}\n", i, VALUE[v], VALUE[v]);
-            }
-            put_buf("metrics.jsonl", &b);
-            t = write_page();
-            check_page(t);
-            mem_free(t);
-        }
-    }
-}
-
 /* 100,000 lines: seconds, and a page that a phone can show. */
 static void many(void **state)
 {
@@ -476,11 +300,15 @@ static void faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(whole, setup, teardown),   cmocka_unit_test_setup_teardown(picks, setup, teardown),
-        cmocka_unit_test_setup_teardown(overlap, setup, teardown), cmocka_unit_test_setup_teardown(cut, setup, teardown),
-        cmocka_unit_test_setup_teardown(little, setup, teardown),  cmocka_unit_test_setup_teardown(absent, setup, teardown),
-        cmocka_unit_test_setup_teardown(hostile, setup, teardown), cmocka_unit_test_setup_teardown(numbers_in_lines, setup, teardown),
-        cmocka_unit_test_setup_teardown(many, setup, teardown),    cmocka_unit_test_setup_teardown(faults, setup, teardown),
+        cmocka_unit_test_setup_teardown(whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(picks, setup, teardown),
+        cmocka_unit_test_setup_teardown(tries, setup, teardown),
+        cmocka_unit_test_setup_teardown(overlap, setup, teardown),
+        cmocka_unit_test_setup_teardown(cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(little, setup, teardown),
+        cmocka_unit_test_setup_teardown(absent, setup, teardown),
+        cmocka_unit_test_setup_teardown(many, setup, teardown),
+        cmocka_unit_test_setup_teardown(faults, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

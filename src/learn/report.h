@@ -104,6 +104,8 @@ typedef struct Report {
     int     n_group, main;       /* main: the group to quote, -1: none */
     int     rl;                  /* the stage to quote, -1: none */
     const Row *before, *after;   /* of group main around stage rl; NULL: not measured */
+    int     k_group;             /* the group to show pass@k from, perhaps at another temperature; -1: none */
+    const Row *k_before, *k_after;
 } Report;
 
 int  report_read(Report *r, const char *dir, aha_error *e); /* into a zeroed Report; report_free it whatever comes back */
@@ -119,6 +121,7 @@ int  report_color(const Report *r, int i); /* of stage i, the same all over the 
 const char *report_kind_words(StageKind k);
 /* A model as a stage found it, which already has a row as the stage before left it. */
 bool report_repeats(const Report *r, const Group *g, const Row *row);
+bool report_is_before(const Report *r, const Row *row); /* the starting point of stage rl */
 /* Texts of before and after, from the two steps that share most prompts.  Either may come back NULL. */
 void report_traces_pick(const Report *r, const TraceSet **before, const TraceSet **after);
 /* The largest k of a measurement as a power of two, -1: none. */

@@ -82,8 +82,8 @@ static double round_step(double raw)
     return unit * (m <= 1.0001 ? 1 : m <= 2.0001 ? 2 : m <= 5.0001 ? 5 : 10);
 }
 
-/* Ticks at round numbers; the axis grows to the outermost ones when `snap`. */
-static void ticks_linear(Axis *a, int about, bool snap)
+/* Ticks at round numbers, whole ones if asked for; the axis grows to the outermost ones when `snap`. */
+static void ticks_linear(Axis *a, int about, bool snap, bool whole)
 {
     if (!(a->hi - a->lo > 1e-12 * (fabs(a->hi) + fabs(a->lo)) + 1e-300)) {
         double pad = a->lo == 0 ? 1 : fabs(a->lo) * 0.5;
@@ -91,6 +91,7 @@ static void ticks_linear(Axis *a, int about, bool snap)
         if (a->lo != 0) a->lo -= pad;
     }
     double step = round_step((a->hi - a->lo) / about);
+    if (whole && step < 1) step = 1;
     double from = floor(a->lo / step + 1e-9), to = ceil(a->hi / step - 1e-9);
     if (snap) {
         a->lo = from * step;
@@ -104,6 +105,19 @@ static void ticks_linear(Axis *a, int about, bool snap)
     for (double t = from; t <= to && a->n_tick < TICKS_MAX; t++) a->tick[a->n_tick++] = t == 0 ? 0 : t * step;
 }
 
+/* The nearest 1, 2 or 5 times a power of ten at or beyond a logarithm. */
+static double log_step(double v, bool up)
+{
+    static const double IN[] = {1, 2, 5, 10};
+    double base = floor(v + 1e-9), at = base;
+    for (size_t i = 0; i < ARRAY_LEN(IN); i++) {
+        double t = base + log10(IN[i]);
+        if (t <= v + 1e-9) at = t;
+        else if (up && at < v - 1e-9) return t;
+    }
+    return at;
+}
+
 /* 1, 2, 5 on a short log axis; powers of ten, or every so many of them, on a long one */
 static void ticks_log(Axis *a)
 {
@@ -114,6 +128,10 @@ static void ticks_log(Axis *a)
         a->hi += pad;
     }
     bool fine = a->hi - a->lo < 2.2;
+    if (fine) {
+        a->lo = log_step(a->lo, false);
+        a->hi = log_step(a->hi, true);
+    }
     int  every = 1 + (int)((a->hi - a->lo) / 7);
     for (int e = (int)floor(a->lo); e <= (int)ceil(a->hi) && a->n_tick < TICKS_MAX; e++)
         for (int i = 0; i < (fine ? 3 : 1) && a->n_tick < TICKS_MAX; i++) {
@@ -128,11 +146,11 @@ static void ticks_pow2(Axis *a)
     for (double t = ceil(a->lo); t <= a->hi + 1e-9 && a->n_tick < TICKS_MAX; t++) a->tick[a->n_tick++] = exp2(t);
 }
 
-static void axis_ticks(Axis *a, int about, bool snap)
+static void axis_ticks(Axis *a, int about, bool snap, bool whole)
 {
     if (a->kind == AXIS_LOG) ticks_log(a);
     else if (a->kind == AXIS_POW2) ticks_pow2(a);
-    else ticks_linear(a, about, snap);
+    else ticks_linear(a, about, snap, whole);
 }
 
 const char *axis_text(char dst[NUM_MAX], const Axis *a, double v)
@@ -170,7 +188,7 @@ bool chart_axes(Buf *b, const Chart *c, Axis *x, Axis *y)
     } else if (c->y == AXIS_NUMBER && y->lo > c->floor) {
         y->lo = c->floor;
     }
-    axis_ticks(x, 5, false);
-    axis_ticks(y, 5, true);
+    axis_ticks(x, 5, false, true); /* steps and tokens */
+    axis_ticks(y, 5, true, false);
     return true;
 }

@@ -144,8 +144,11 @@ static void chart_accuracy(Buf *b, const Report *r, const Held *h)
     if (stages == 1) { /* room for more */
         c.s[0].label = "pass@1";
         if (p) line_with_dots(&c, measures_of(pass_k, h->m[only], h->n[only], (Metric)(M_PASS_POW + p), 3), false);
-        line_with_dots(&c, measures_of("majority", h->m[only], h->n[only], M_MAJ, 2), true);
-        c.caption = "pass@1: one sampled answer is right; the band is its 95% interval. pass@k: one of k is. Majority: the most frequent one is.";
+        bool vote = h->m[only][0].v[M_SAMPLES] > 1;
+        if (vote) line_with_dots(&c, measures_of("majority", h->m[only], h->n[only], M_MAJ, 2), true);
+        buf_str(&words, "pass@1: one sampled answer is right; the band is its 95% interval.");
+        if (p) buf_fmt(&words, " %s: one of %s is.", pass_k, pass_k + 5);
+        if (vote) buf_str(&words, " Majority: the most frequent one is.");
     } else {
         for (int i = 0; i < h->count && p; i++) {
             Series s = measures_of(pass_k, h->m[i], h->n[i], (Metric)(M_PASS_POW + p), report_color(r, h->stage[i]));
@@ -154,8 +157,8 @@ static void chart_accuracy(Buf *b, const Report *r, const Held *h)
         }
         buf_str(&words, "pass@1: one sampled answer is right, with its 95% interval as a band.");
         if (p) buf_fmt(&words, " Dashed: %s, one of %s answers is.", pass_k, pass_k + 5);
-        c.caption = words.data ? words.data : "";
     }
+    c.caption = words.data ? words.data : "";
     chart_figure(b, &c);
     if (words.failed) b->failed = true;
     buf_free(&words);
@@ -168,8 +171,9 @@ static void chart_pass_k(Buf *b, const Report *r)
                .caption = "At the left one answer counts, at the right any of k. Where only the left end rises, the model has become surer of what it "
                           "could find before; where the right end rises too, problems came within reach that were not."};
     char         name[CHART_COLORS][REPORT_NAME_MAX + 8];
-    const Group *g = &r->group[r->main];
+    const Group *g = r->k_group < 0 ? NULL : &r->group[r->k_group];
     int          most = 2;
+    if (!g) return;
     for (int i = 0; i < g->n; i++) most = report_pow_max(g->row[i].wide) > most ? report_pow_max(g->row[i].wide) : most;
     for (int i = 0; i < g->n && c.n < CHART_COLORS; i++) {
         const Row *row = &g->row[i];
@@ -181,10 +185,20 @@ static void chart_pass_k(Buf *b, const Report *r)
         memcpy(name[c.n] + at, r->track[row->model / 2].name, REPORT_NAME_MAX);
         c.s[c.n] = (Series){.label = name[c.n], .x = K_OF_POW, .y = row->wide->v + M_PASS_POW, .stride = 1, .n = p + 1,
                             .color = row->model % 2 ? report_color(r, row->model / 2) : 5, .line = true, .dots = true};
-        if (row == r->before) c.s[c.n].color = 0;
+        if (report_is_before(r, row)) c.s[c.n].color = 0;
         c.n++;
     }
     chart_figure(b, &c);
+}
+
+static void group_words(Buf *b, const Measure *like)
+{
+    html_str(b, like->task[0] ? like->task : "the task");
+    if (like->variant[0]) {
+        buf_str(b, ", variant ");
+        html_str(b, like->variant);
+    }
+    if (isfinite(like->v[M_TEMPERATURE])) buf_fmt(b, " at temperature %s", num_auto(NUM_TMP, like->v[M_TEMPERATURE]));
 }
 
 void page_curves_heldout(Buf *b, const Report *r)
@@ -194,12 +208,11 @@ void page_curves_heldout(Buf *b, const Report *r)
     Held           h = {.count = 0};
     held_fill(b, r, &h);
     buf_str(b, "<section id=accuracy><h2>Held-out accuracy</h2><p class=lead>Problems of ");
-    html_str(b, like->task[0] ? like->task : "the task");
-    if (like->variant[0]) {
-        buf_str(b, ", variant ");
-        html_str(b, like->variant);
+    group_words(b, like);
+    if (r->k_group >= 0 && r->k_group != r->main) {
+        buf_str(b, "; pass@k: ");
+        group_words(b, r->group[r->k_group].like);
     }
-    if (isfinite(like->v[M_TEMPERATURE])) buf_fmt(b, " at temperature %s", num_auto(NUM_TMP, like->v[M_TEMPERATURE]));
     buf_str(b, ". No training stage ever saw them: they are set apart by a hash of the problem.</p><div class=\"charts two\">\n");
     chart_accuracy(b, r, &h);
     chart_pass_k(b, r);
@@ -243,7 +256,7 @@ static void rl_lead(Buf *b, const Report *r, const Held *h)
     if (many) buf_str(b, " (thin: each round; firm: a running mean)");
     buf_str(b, ". ");
     if (rings) buf_str(b, "Rings: held-out problems at the evaluation\xE2\x80\x99s temperature. ");
-    buf_str(b, "Numbers above a chart: the mean of the first five and of the last five rounds.");
+    buf_str(b, "Numbers above a chart: the mean of the first five and of the last five rounds; of rings and short runs, the first and the last.");
     if (stages > h->count) buf_fmt(b, " %d more stages are not drawn.", stages - h->count);
     buf_str(b, "</p>");
 }
@@ -317,8 +330,8 @@ void page_curves_pretrain(Buf *b, const Report *r)
         html_str(b, t->name);
         buf_fmt(b, " <small>%s</small></h3>", report_kind_words(t->kind));
         if (skipped)
-            buf_fmt(b, "<p class=lead>%d update%s skipped because the gradient was not usable; marks at the foot of the gradient's chart show where.</p>",
-                    skipped, skipped == 1 ? " was" : "s were");
+            buf_fmt(b, "<p class=lead>%s update%s skipped because the gradient was not usable; marks at the foot of its chart show where.</p>",
+                    num_count(NUM_TMP, skipped), skipped == 1 ? " was" : "s were");
         buf_str(b, "<div class=charts>\n");
         supervised_charts(b, r, t);
         buf_str(b, "</div>\n");

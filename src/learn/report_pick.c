@@ -175,9 +175,28 @@ static int rl_stage(const Report *r)
     return best;
 }
 
+/* The group in which most is known about many tries: before and after first, then the largest k, then the quoted group. */
+static void k_group_pick(Report *r)
+{
+    double best = 0;
+    for (int i = 0; i < r->n_group; i++) {
+        Group     *g = &r->group[i];
+        const Row *after = r->rl < 0 ? NULL : row_find(g, 2 * r->rl + 1), *before = r->rl < 0 ? NULL : row_before(r, g, r->rl, after ? after->best : NULL);
+        int        most = 0, both = 0;
+        for (int k = 0; k < g->n; k++) most = report_pow_max(g->row[k].wide) > most ? report_pow_max(g->row[k].wide) : most;
+        if (before && after) both = report_pow_max(before->wide) < report_pow_max(after->wide) ? report_pow_max(before->wide) : report_pow_max(after->wide);
+        double w = (g->like->variant[0] ? 0 : 1000) + (both >= 2 ? 100 + both : 0) + most + (i == r->main ? 0.5 : 0);
+        if (most < 2 || w <= best) continue;
+        best = w;
+        r->k_group = i;
+        r->k_before = before;
+        r->k_after = after;
+    }
+}
+
 void report_pick(Report *r)
 {
-    r->rl = r->main = -1;
+    r->rl = r->main = r->k_group = -1;
     for (int i = 0; i < r->n_track; i++) rows_of_track(r, i);
     for (int i = 0; i < r->n_group; i++) rows_sort(&r->group[i]);
     r->rl = rl_stage(r);
@@ -188,6 +207,7 @@ void report_pick(Report *r)
         best = w;
         r->main = i;
     }
+    k_group_pick(r);
     if (r->main < 0 || r->rl < 0) return;
     Group *g = &r->group[r->main];
     r->after = row_find(g, 2 * r->rl + 1);
@@ -197,9 +217,14 @@ void report_pick(Report *r)
 bool report_repeats(const Report *r, const Group *g, const Row *row)
 {
     int source = row->model % 2 ? -1 : report_source(r, row->model / 2);
-    for (int i = 0; i < g->n && source >= 0 && row != r->before; i++)
+    for (int i = 0; i < g->n && source >= 0 && !report_is_before(r, row); i++)
         if (g->row[i].model == 2 * source + 1) return true;
     return false;
+}
+
+bool report_is_before(const Report *r, const Row *row)
+{
+    return row == r->before || row == r->k_before;
 }
 
 /* ---- texts ---- */

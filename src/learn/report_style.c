@@ -22,7 +22,7 @@ static const char TEXT[] =
     "body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,-apple-system,\"Segoe UI\",Roboto,\"Liberation Sans\",sans-serif;"
     "font-variant-numeric:tabular-nums}\n"
     "main{max-width:1120px;margin:0 auto;padding:clamp(16px,4vw,44px) clamp(14px,3vw,32px) 60px}\n"
-    "h1{font-size:clamp(1.55rem,4.5vw,2.3rem);line-height:1.18;margin:0 0 .3em;letter-spacing:-.015em;overflow-wrap:anywhere}\n"
+    "h1{font-size:clamp(1.55rem,4.5vw,2.3rem);line-height:1.18;margin:0 0 .3em;letter-spacing:-.015em;overflow-wrap:anywhere;text-wrap:balance}\n"
     "h2{font-size:1.35rem;margin:2.6em 0 .3em;letter-spacing:-.01em}\n"
     "h3{font-size:1rem;margin:0;overflow-wrap:anywhere}\nh3.group{margin:1.5em 0 .6em}\n"
     "p{margin:.4em 0}\nsmall,.dim{color:var(--dim);font-weight:400}\nsmall{font-size:.8em}\n"
@@ -80,7 +80,7 @@ static const char CHART[] =
     ".line{fill:none;stroke:currentColor;stroke-width:1.5;stroke-linejoin:round;stroke-linecap:round}\n"
     ".line.thin{stroke-width:.8;opacity:.32}.line.dash{stroke-dasharray:5 4}\n"
     ".band{fill:currentColor;opacity:.14}.dot{fill:var(--card);stroke:currentColor;stroke-width:1.4}.full{fill:currentColor}\n"
-    ".whisker{stroke:currentColor;stroke-width:2;stroke-linecap:round}.mark{stroke:currentColor}svg.mark{stroke:none}.end{fill:currentColor;stroke:var(--card);stroke-width:3;paint-order:stroke;stroke-linejoin:round}\n";
+    ".whisker{stroke:currentColor;stroke-width:2;stroke-linecap:round}.mark{stroke:currentColor;stroke-width:2}svg.mark{stroke:none}.end{fill:currentColor;stroke:var(--card);stroke-width:3;paint-order:stroke;stroke-linejoin:round}\n";
 
 static const char TRACES[] =
     "article{margin:0 0 20px}article>h3{margin:0 0 .5em;white-space:pre-wrap}\n"

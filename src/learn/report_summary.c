@@ -67,21 +67,28 @@ static void tile(Buf *b, const char *name, const char *before, const char *after
     buf_fmt(b, "<b>%s</b></dd></div>", after);
 }
 
-static void tiles(Buf *b, const Row *before, const Row *after)
+/* What can be found in many tries, before and after: perhaps measured at another temperature. */
+static void tile_pass_k(Buf *b, const Report *r)
+{
+    const Row *before = r->k_before, *after = r->k_after;
+    Buf        name = {0};
+    if (!before || !after) return;
+    int p = report_pow_max(before->wide), q = report_pow_max(after->wide);
+    p = q < p ? q : p;
+    if (p < 1) return;
+    buf_fmt(&name, "pass@%d", 1 << p);
+    if (r->k_group != r->main) buf_fmt(&name, " at T = %s", num_auto(NUM_TMP, after->wide->v[M_TEMPERATURE]));
+    if (name.failed) b->failed = true;
+    else tile(b, name.data, num_share(NUM_TMP, before->wide->v[M_PASS_POW + p]), num_share(NUM_TMP, after->wide->v[M_PASS_POW + p]));
+    buf_free(&name);
+}
+
+static void tiles(Buf *b, const Report *r, const Row *before, const Row *after)
 {
     static const Metric SHOWN[] = {M_THINKING, M_GIVES_UP, M_CHECKS, M_WAITS, M_WRONG_EQUATIONS, M_TRUNCATED};
     const Row *one = after ? after : before;
     buf_str(b, "<dl class=tiles>");
-    int p = report_pow_max(one->wide), q = before ? report_pow_max(before->wide) : p;
-    p = q < p ? q : p;
-    if (p > 0) {
-        const Metric at = (Metric)(M_PASS_POW + p);
-        Buf          name = {0};
-        buf_fmt(&name, "pass@%d, one of %d answers right", 1 << p, 1 << p);
-        if (name.failed) b->failed = true;
-        else tile(b, name.data, before && after ? num_share(NUM_TMP, before->wide->v[at]) : NULL, num_share(NUM_TMP, one->wide->v[at]));
-        buf_free(&name);
-    }
+    tile_pass_k(b, r);
     for (size_t i = 0; i < ARRAY_LEN(SHOWN); i++) {
         const MetricWords *w = metric_words(SHOWN[i]);
         char               x[NUM_MAX], y[NUM_MAX];
@@ -136,7 +143,7 @@ static void headline(Buf *b, const Report *r)
     buf_str(b, "<section class=\"card headline\">");
     if (r->before && r->after) {
         headline_both(b, r);
-        tiles(b, r->before, r->after);
+        tiles(b, r, r->before, r->after);
     } else if (one) {
         buf_fmt(b, "<p class=big><span>%s</span></p><p>of ", num_share(NUM_TMP, one->best->v[M_PASS1]));
         task_phrase(b, one->best);
@@ -148,7 +155,7 @@ static void headline(Buf *b, const Report *r)
             interval_words(b, one->best);
         }
         buf_str(b, ".</p>");
-        tiles(b, NULL, one);
+        tiles(b, r, NULL, one);
     } else {
         buf_str(b, "<p>No held-out accuracy has been measured yet.</p>");
     }

@@ -148,12 +148,12 @@ static void draw_dots(Plot *p, const Series *s)
 
 static void draw_ticks(Plot *p, const Series *s)
 {
-    int drawn = 0;
-    for (int i = 0; i < s->n && drawn < DOTS_MAX; i++) {
+    int column = -1; /* one mark in each */
+    for (int i = 0; i < s->n; i++) {
         char x[NUM_MAX], y[NUM_MAX];
-        if (!(series_y(s, i) > 0) || !isfinite(axis_value(&p->x, series_x(s, i)))) continue;
+        if (!(series_y(s, i) > 0) || !isfinite(axis_value(&p->x, series_x(s, i))) || (int)px(p, series_x(s, i)) == column) continue;
+        column = (int)px(p, series_x(s, i));
         buf_fmt(p->b, "<path class=\"mark k%d\" d=\"M%s %sv-7\"/>", s->color, pos(x, px(p, series_x(s, i))), pos(y, p->bottom));
-        drawn++;
     }
 }
 

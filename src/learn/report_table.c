@@ -62,7 +62,7 @@ static void row_write(Buf *b, const Report *r, const Row *row)
     if (p > 0) buf_fmt(b, "%s<small>k = %d</small>", num_share(NUM_TMP, row->wide->v[M_PASS_POW + p]), 1 << p);
     else buf_str(b, num_fixed(NUM_TMP, NAN, 0));
     for (size_t i = 0; i < ARRAY_LEN(COLUMN); i++) {
-        double v = m->v[COLUMN[i].m];
+        double v = COLUMN[i].m == M_MAJ && k <= 1 ? NAN : m->v[COLUMN[i].m]; /* one answer is no vote */
         buf_fmt(b, "</td><td>%s", COLUMN[i].share ? num_share(NUM_TMP, v) : num_auto(NUM_TMP, v));
         if (COLUMN[i].m == M_MAJ && isfinite(v) && isfinite(k)) buf_fmt(b, "<small>k = %s</small>", num_count(NUM_TMP, k));
     }
