@@ -366,10 +366,10 @@ static void test_exp(void **state)
     static float gate[N], up[N], y[2][N];
     (void)state;
     for (int t = 1; t < n_tables; t++)
-        for (uint32_t base = 0; base < 0xfff00000u; base += 0x00200000u) {
+        for (uint64_t base = 0; base < 0xfff00000u; base += 0x00200000u) { /* 64 bits: the last step must not wrap */
             SwigluArgs a = {.gate = gate, .up = up, .row = N, .cols = N};
             for (uint32_t i = 0; i < N; i++) {
-                uint32_t bits = base + i * 251;
+                uint32_t bits = (uint32_t)base + i * 251;
                 memcpy(&gate[i], &bits, 4);
                 up[i] = 1;
             }
