@@ -69,17 +69,17 @@ static void test_against_sorting(void **state)
     static const int   TOP_K[] = {0, 1, 7, 50, 100000}, SIZES[] = {1, 2, 17, 300, 5000};
     Ctx                c = {0};
     const Kernels     *k[8];
-    float             *x = mem_alloc(5000 * sizeof *x), *copy = mem_alloc(5000 * sizeof *x), *scratch = mem_alloc(5000 * sizeof *x);
+    float             *x = mem_alloc(5000 * sizeof *x), *copy = mem_alloc(5000 * sizeof *x), *scratch = mem_alloc(5001 * sizeof *x);
     Rng                r = {4, 0, 0};
-    int                near = 0, n = 0;
+    int                near = 0, n = 0, n_isa;
     (void)state;
-    cpu_kernels_all(k, 8);
-    c.k = k[0];
+    n_isa = cpu_kernels_all(k, 8);
     for (int i = 0; i < 3000; i++) {
         int          V = SIZES[rng_below(&r, 5)];
         SampleParams p = {0.2f + rng_float(&r) * 2, TOP_P[rng_below(&r, 5)], TOP_K[rng_below(&r, 5)], MIN_P[rng_below(&r, 3)], 9, (uint64_t)i};
         int32_t      got, want;
         float        logp, again;
+        c.k = k[i % n_isa];
         fill_logits(x, V, &r, (int)rng_below(&r, 4));
         memcpy(copy, x, (size_t)V * sizeof *x);
         got = sample_token(&c, x, V, &p, i, scratch, &logp);
@@ -101,10 +101,10 @@ static void test_against_sorting(void **state)
 static void test_distribution(void **state)
 {
     enum { V = 6, DRAWS = 60000 };
-    float        x[V] = {0, 1, -1, 2, 0.5f, -30}, scratch[V];
+    float        x[V] = {0, 1, -1, 2, 0.5f, -60}, scratch[V + 1];
     double       sum = 0, chi = 0, count[V] = {0};
     SampleParams p = {.temperature = 0.7f, .top_p = 1, .seed = 3};
-    Ctx          c = {0};
+    Ctx          c = {.k = cpu_kernels(NULL, NULL)};
     (void)state;
     for (int i = 0; i < DRAWS; i++) count[sample_token(&c, x, V, &p, i, scratch, NULL)]++;
     for (int i = 0; i < V; i++) sum += exp((double)x[i] / 0.7);
@@ -119,11 +119,11 @@ static void test_distribution(void **state)
 
 static void test_edges(void **state)
 {
-    float        ties[4] = {1, 3, 3, 2}, nan4[4] = {NAN, NAN, NAN, NAN}, some[4] = {NAN, 1, -INFINITY, NAN}, scratch[4];
+    float        ties[4] = {1, 3, 3, 2}, nan4[4] = {NAN, NAN, NAN, NAN}, some[4] = {NAN, 1, -INFINITY, NAN}, scratch[5];
     float        inf4[4] = {0, INFINITY, 0, 0}, low[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
     SampleParams greedy = {.temperature = 0}, warm = {.temperature = 1, .top_p = 1}, one = {.temperature = 1, .top_p = 1, .top_k = 1};
     SampleParams cold = {.temperature = 1e-30f, .top_p = 0.5f}, same = {.temperature = 1, .top_p = 1, .min_p = 1};
-    Ctx          c = {0};
+    Ctx          c = {.k = cpu_kernels(NULL, NULL)};
     (void)state;
     assert_int_equal(sample_token(&c, ties, 4, &greedy, 0, scratch, NULL), 1);
     for (int i = 0; i < 200; i++) {

@@ -50,7 +50,7 @@ static int allocate_batch(Engine *g, aha_error *e)
     g->active = mem_zalloc((size_t)s, sizeof *g->active);
     g->batch = mem_zalloc((size_t)s, sizeof *g->batch);
     g->table = mem_zalloc((size_t)s, sizeof *g->table);
-    if (!size_mul((size_t)pool_threads(g->pool) * sizeof(real), (size_t)g->m->cfg.vocab, &g->scratch_bytes))
+    if (!size_mul((size_t)pool_threads(g->pool) * sizeof(real), (size_t)g->m->cfg.vocab + 1, &g->scratch_bytes))
         return error_set(e, AHA_ERR_LIMIT, "engine: memory for sampling does not fit into an address");
     g->scratch = mem_pages(g->scratch_bytes);
     if (g->token && g->pos && g->seq && g->want_row && g->dtoken && g->dpos && g->dseq && g->drow && g->want && g->active &&

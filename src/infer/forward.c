@@ -31,7 +31,7 @@ static void pick_row(void *arg, int row, int worker)
     Want       *w = &p->want[row];
     int         V = p->logits.cols;
     const real *x = tensor_row(p->logits, row);
-    real       *scratch = g->scratch + (size_t)worker * (size_t)V;
+    real       *scratch = g->scratch + (size_t)worker * ((size_t)V + 1);
     if (!w->s->score)
         w->token = sample_token(&g->ctx, x, V, &w->s->sample, w->pos + 1, scratch, w->s->logp && !p->drafting ? &w->logp : NULL);
     else if (w->pos + 1 < w->s->n_tokens)

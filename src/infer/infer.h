@@ -32,7 +32,7 @@ typedef struct SampleParams {
     uint64_t seed, stream; /* random numbers: philox(seed, stream, position of the new token) */
 } SampleParams;
 /* Picks an id from logits [V] (unchanged) for the token at `position`; *logp: its log-probability under the plain softmax
- * of the logits (temperature 1), the same bits as op logprob gives; NULL: not wanted.  scratch [V].
+ * of the logits (temperature 1), the same bits as op logprob gives; NULL: not wanted.  scratch [V + 1].
  * -1 when no logit is a finite number (or one is infinite). */
 int32_t sample_token(const Ctx *c, const real *logits, int V, const SampleParams *p, int position, real *scratch, real *logp);
 

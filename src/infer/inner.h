@@ -74,7 +74,7 @@ struct Engine {
     EngineOptions  o; /* with the defaults filled in */
     KvCache       *kv;
     Ctx            ctx;
-    real          *scratch; /* [threads, V] */
+    real          *scratch; /* [threads, V + 1] */
     size_t         scratch_bytes;
 
     Seq   **active; /* [seqs_max + 1], oldest first */
