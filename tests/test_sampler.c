@@ -200,6 +200,9 @@ static void test_pages(void **state)
     assert_int_equal(kvcache_add(k, &a, t1, again), again); /* ... and nothing is registered behind an old page */
     look = kvcache_root(k);
     assert_int_equal(kvcache_find(k, &look, t1), -1);
+    assert_int_equal(kvcache_add(k, &root, t1, again), again); /* nor a first page that was begun before */
+    look = kvcache_root(k);
+    assert_int_equal(kvcache_find(k, &look, t1), -1);
     kvcache_free(k);
 }
 
