@@ -130,10 +130,12 @@ static void attend_tile(const AttnArgs *a, const Pairs *p, float *mem)
         rows_floats(a->type, p->span->key[j0 / KV_PAGE], a->key_row, (int64_t)p->g * a->dk, keys, a->dk, kb);
         rows_floats(a->type, p->span->val[j0 / KV_PAGE], a->val_row, (int64_t)p->g * a->dv, keys, a->dv, vb);
         for (int x = 0; x < p->n; x += GEMM_NR) {
-            dot_panel(kb, keys, a->dk, GEMM_KC, qt + (int64_t)x * a->dk, s);
+            int seen = pair_sees(p, min_int(p->n, x + GEMM_NR) - 1, j0, keys); /* by the panel's last */
+            if (seen == 0) continue;
+            dot_panel(kb, seen, a->dk, GEMM_KC, qt + (int64_t)x * a->dk, s);
             for (int v = 0; v < GEMM_NV && x + 16 * v < p->n; v++)
-                softmax_page(p, x + 16 * v, j0, keys, a->scale, s + 16 * v, m + x + 16 * v, l + x + 16 * v, fix + 16 * v);
-            add_page(p, x, min_int(p->n, x + GEMM_NR), j0, keys, s, vb, a->dv, a->out, a->out_row, a->dv, fix);
+                softmax_page(p, x + 16 * v, j0, seen, a->scale, s + 16 * v, m + x + 16 * v, l + x + 16 * v, fix + 16 * v);
+            add_page(p, x, min_int(p->n, x + GEMM_NR), j0, seen, s, vb, a->dv, a->out, a->out_row, a->dv, fix);
         }
     }
     for (int x = 0; x < p->n; x++) {
@@ -174,16 +176,18 @@ static void back_q_tile(const AttnArgs *a, const Pairs *p, float *mem)
         rows_floats(a->type, p->span->key[j0 / KV_PAGE], a->key_row, (int64_t)p->g * a->dk, keys, a->dk, kb);
         rows_floats(a->type, p->span->val[j0 / KV_PAGE], a->val_row, (int64_t)p->g * a->dv, keys, a->dv, vb);
         for (int x = 0; x < p->n; x += GEMM_NR) {
-            dot_panel(kb, keys, a->dk, GEMM_KC, qt + (int64_t)x * a->dk, s);
-            dot_panel(vb, keys, a->dv, a->dv, ot + (int64_t)x * a->dv, dp);
+            int seen = pair_sees(p, min_int(p->n, x + GEMM_NR) - 1, j0, keys);
+            if (seen == 0) continue;
+            dot_panel(kb, seen, a->dk, GEMM_KC, qt + (int64_t)x * a->dk, s);
+            dot_panel(vb, seen, a->dv, a->dv, ot + (int64_t)x * a->dv, dp);
             for (int v = 0; v < GEMM_NV; v++) {
                 v16 e = v_load(lse + x + 16 * v), f = v_load(delta + x + 16 * v), scale = v_set(a->scale);
-                for (int j = 16 * v; j < keys * GEMM_NR; j += GEMM_NR) {
+                for (int j = 16 * v; j < seen * GEMM_NR; j += GEMM_NR) {
                     v16 pr = v_exp(v_sub(v_mul(scale, v_load(s + j)), e));
                     v_store(s + j, v_mul(v_mul(pr, v_sub(v_load(dp + j), f)), scale));
                 }
             }
-            add_page(p, x, min_int(p->n, x + GEMM_NR), j0, keys, s, kb, a->dk, a->dq, a->q_row, a->q_head, NULL);
+            add_page(p, x, min_int(p->n, x + GEMM_NR), j0, seen, s, kb, a->dk, a->dq, a->q_row, a->q_head, NULL);
         }
     }
 }

@@ -53,6 +53,35 @@ static void pack_panel(const GemmArgs *g, int64_t n0, int n, int k0, int kc, flo
     }
 }
 
+/* Few rows (decoding): packing is most of the work, and the chains of a tile are short of company.  Both are done a step
+ * of the transpose at a time, so that the processor overlaps the next step's shuffles with this one's chains. */
+static INLINE void few_run(int mr, Dtype t, const GemmArgs *g, const float *a, int64_t n0, int k0, int kc, const TileOut *o)
+{
+    v16         acc[GEMM_MR][GEMM_NV];
+    int         k = 0, cols = transpose_cols(t), size = t == DT_F32 ? 4 : 2;
+    const char *b = (const char *)g->b + (n0 * g->b_row + k0) * size;
+    _Alignas(64) float step[32 * GEMM_NR];
+    tile_clear(mr, GEMM_NV, acc);
+    for (; o->cols == GEMM_NR && k + cols <= kc; k += cols) {
+        for (int v = 0; v < GEMM_NV; v++) v_transpose(t, b + (16 * v * g->b_row + k) * size, g->b_row, step + 16 * v, GEMM_NR);
+        tile_sum(mr, GEMM_NV, false, a + k, g->a_row, 1, step, GEMM_NR, cols, acc);
+    }
+    for (; k < kc; k += 16) {
+        for (int v = 0; v < GEMM_NV; v++)
+            pack_rows16(t, b + (16 * v * g->b_row + k) * size, g->b_row, o->cols - 16 * v, min_int(16, kc - k), step + 16 * v, GEMM_NR);
+        tile_sum(mr, GEMM_NV, false, a + k, g->a_row, 1, step, GEMM_NR, min_int(16, kc - k), acc);
+    }
+    for (int m = 0; m < mr; m++)
+        for (int v = 0; v < GEMM_NV; v++) tile_put(o, m, v, false, acc[m][v]);
+}
+
+static void few_any(int mr, const GemmArgs *g, const float *a, int64_t n0, int k0, int kc, const TileOut *o)
+{
+#define ROWS(n)                                                                                                           case n:                                                                                                                   switch (g->b_type) {                                                                                                  case DT_F16: few_run(n, DT_F16, g, a, n0, k0, kc, o); break;                                                          case DT_BF16: few_run(n, DT_BF16, g, a, n0, k0, kc, o); break;                                                        default: few_run(n, DT_F32, g, a, n0, k0, kc, o); break;                                                              }                                                                                                                     break;
+    switch (mr) { TILE_ROWS(ROWS) }
+#undef ROWS
+}
+
 /* Asks for part i of `parts` of the next panel, n columns and kc ks of B from b on, while the tiles of this one run. */
 static INLINE void panel_prefetch(const GemmArgs *g, int64_t n0, int k0, int kc, int64_t i, int64_t parts)
 {
@@ -73,6 +102,11 @@ static void gemm_block(const GemmArgs *g, int64_t m0, int64_t m1, int64_t n0, in
         for (int64_t n = n0; n < n1; n += GEMM_NR) {
             TileOut o = {NULL, g->c_row, NULL, (int)(n1 - n < GEMM_NR ? n1 - n : GEMM_NR), k0 > 0 || g->accumulate};
             if (g->bias && k0 + kc == g->K) o.bias = g->bias + n;
+            if (m1 - m0 <= GEMM_MR && g->a_k == 1 && g->b_k == 1) {
+                o.c = g->c + m0 * g->c_row + n;
+                few_any((int)(m1 - m0), g, g->a + m0 * g->a_row + k0, n, k0, kc, &o);
+                continue;
+            }
             pack_panel(g, n, o.cols, k0, kc, panel);
             for (int64_t i = 0; i < tiles; i++) {
                 int64_t m = m0 + i * GEMM_MR;
