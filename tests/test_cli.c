@@ -246,6 +246,26 @@ static void run_hostile(void **state)
     buf_free(&big);
 }
 
+/* With no -m: the built-in model says what it is; without one the program says that. */
+static void builtin(void **state)
+{
+    (void)state;
+    Ran r = ran("run --json -n 5 --seed 1 'Using 8, 13 and 2, make 29.'");
+    if (r.status == 2) {
+        ASSERT_HAS(r.err, "without a built-in model");
+        skip();
+    }
+    ASSERT_RAN(r, 0);
+    ASSERT_HAS(r.err, "the built-in aha-tiny");
+    assert_null(strstr(r.err, "expect nonsense"));
+    r = ran("run --json -n 5 --seed 1 'Who was Ada Lovelace?'");
+    ASSERT_HAS(r.err, "expect nonsense");
+    r = ran("inspect");
+    ASSERT_RAN(r, 0);
+    ASSERT_HAS(r.out, "aha-tiny (built in)");
+    ASSERT_RAN(ran_with("hello", 5, "tokenize"), 0);
+}
+
 /* ---- standard output that is closed, full, or left ---- */
 static void output_gone(void **state)
 {
@@ -445,7 +465,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(helps), cmocka_unit_test(wrong_usage), cmocka_unit_test(failures), cmocka_unit_test(knobs), cmocka_unit_test(run_json),
         cmocka_unit_test(run_same), cmocka_unit_test(run_display), cmocka_unit_test(run_lines), cmocka_unit_test(run_line_too_long),
-        cmocka_unit_test(run_hostile), cmocka_unit_test(output_gone), cmocka_unit_test(score_golden), cmocka_unit_test(score_forms),
+        cmocka_unit_test(run_hostile), cmocka_unit_test(builtin), cmocka_unit_test(output_gone), cmocka_unit_test(score_golden), cmocka_unit_test(score_forms),
         cmocka_unit_test(tokenize), cmocka_unit_test(tokenize_chat), cmocka_unit_test(inspect), cmocka_unit_test(inspect_broken),
         cmocka_unit_test(machine), cmocka_unit_test(eval),
     };

@@ -43,7 +43,7 @@ bool out_failed(void);
 /* Text that others wrote, shown on a terminal: control characters, which could move the cursor or worse, as U+FFFD. */
 void out_text(const char *s, size_t n);
 void err_text(const char *s, size_t n); /* the same on standard error */
-void say_raw(const char *s);             /* as it is: the program's own escape sequences */
+void say_raw(const char *s);            /* as it is: the program's own escape sequences */
 
 typedef enum Style { STYLE_DIM, STYLE_BOLD, STYLE_RED, STYLE_GREEN, STYLE_OFF } Style;
 bool        term_is(int fd);             /* a terminal */

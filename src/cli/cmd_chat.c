@@ -97,13 +97,16 @@ static int save(const Chat *c, const char *path, aha_error *e)
 }
 
 /* ---- a question ---- */
+/* What the model is to see.  The built-in one was trained on single questions: earlier ones would only lead it astray. */
 static int render(Chat *c, Ids *prompt, bool *think_open, aha_error *e)
 {
     ChatMessage *m = mem_zalloc((size_t)c->n, sizeof *m);
-    int          rc;
+    int          rc, n = 0;
     if (!m) return error_set(e, AHA_ERR_NOMEM, "no memory for %d messages", c->n);
-    for (int i = 0; i < c->n; i++) m[i] = (ChatMessage){c->turn[i].role, c->turn[i].text.data, c->turn[i].text.n};
-    rc = gen_prompt(&c->s, m, c->n, prompt, think_open, e);
+    for (int i = 0; i < c->n; i++)
+        if (!c->s.builtin || c->turn[i].role == ROLE_SYSTEM || i == c->n - 1)
+            m[n++] = (ChatMessage){c->turn[i].role, c->turn[i].text.data, c->turn[i].text.n};
+    rc = gen_prompt(&c->s, m, n, prompt, think_open, e);
     mem_free(m);
     return rc;
 }
@@ -224,7 +227,6 @@ static int converse(Chat *c, LineEdit *in)
         log_msg(LOG_INFO, "a question of %zu bytes in %d lines", text.n, line_count(&text));
         builtin_caution(&c->s, text.data, text.n);
         e = (aha_error){0};
-        if (c->s.builtin) reset(c, &e); /* it was trained on single questions: an earlier one only leads it astray */
         if (answer_question(c, &text, &e)) {
             say("%s%s", e.text, e.code == AHA_ERR_LIMIT && c->n > 1 ? " (/reset begins anew)" : "");
             if (!person) status = CLI_FAILED;
@@ -247,6 +249,7 @@ static int start(Chat *c, aha_error *e)
     rc = model_set_engine(&c->s, &c->model, 1, 0, e);
     if (rc == 0) rc = reset(c, e);
     if (rc || !(in = line_open("> ", e))) return fail(e);
+    if (c->s.builtin) say("It was trained on single questions and remembers none.");
     if (term_is(STDIN_FILENO)) say("ask away; /help lists the commands, Ctrl-D ends");
     interrupt_watch(false);
     status = converse(c, in);

@@ -14,7 +14,9 @@ typedef struct EvalArgs {
     uint64_t    seed;
     bool        json, train, has_seed;
     const char *variant;
+    const Engine *engine;
     Progress    bar;
+    int         done, right; /* answers */
 } EvalArgs;
 
 static const Help HELP = {
@@ -30,14 +32,23 @@ static const Help HELP = {
 static void on_progress(void *user, int done, int total, int right)
 {
     EvalArgs *a = user;
-    char      line[64];
-    snprintf(line, sizeof line, "%d answers, %.1f%% right", done, done ? 100.0 * right / done : 0.0);
-    progress_show(&a->bar, done, total, -1, line);
+    (void)total;
+    a->done = done;
+    a->right = right;
 }
 
+/* Asked at every step, while answers come by the hundred: the tokens so far say how far the ones under way are. */
 static bool on_stop(void *user)
 {
-    (void)user;
+    EvalArgs *a = user;
+    char      line[96], tokens[32];
+    int       total = a->n * a->samples;
+    count_words(tokens, (double)engine_stats(a->engine).new_tokens);
+    if (a->done)
+        snprintf(line, sizeof line, "%d of %d answers, %.1f%% right, %s tokens", a->done, total, 100.0 * a->right / a->done, tokens);
+    else
+        snprintf(line, sizeof line, "%d answers, %s tokens", total, tokens);
+    progress_show(&a->bar, a->done, total, -1, line);
     return interrupted() != 0;
 }
 
@@ -123,6 +134,7 @@ static int eval(EvalArgs *a, const Task *t, ModelSet *s, aha_error *e)
         return error_set(e, AHA_ERR_ARG, "--max-tokens is %d, the context holds %lld, the problem included", o.max_new, (long long)a->model.ctx);
     rc = model_set_engine(s, &a->model, seqs, 0, e);
     interrupt_watch(true);
+    a->engine = s->engine;
     progress_start(&a->bar, "%s", t->name);
     if (rc == 0) rc = evaluate(&r, s->engine, s->words.tok, s->words.form, &o, e);
     progress_end(&a->bar);
