@@ -10,11 +10,12 @@ static void reading(Buf *b)
     buf_str(b,
             "<section id=reading><h2>How to read this, and what it does not show</h2><ul>\n"
             "<li><b>Reinforcement learning selects.</b> A base model whose corpus holds trials, checks and give-ups already does all of these now and then; "
-            "rewards make some of them more frequent and others rare. A behaviour that rises here was planted in the corpus, not discovered: "
-            "compare with the first point of each curve.</li>\n"
+            "rewards make some of them more frequent and others rare. What is there at the first point of a curve was planted by the corpus: "
+            "where it rises, it was selected, not discovered.</li>\n"
             "<li><b>pass@k tells surer from abler.</b> When pass@1 rises and pass@k for a large k does not, the model finds in one try what it could find in many; "
             "it has not learned to solve new problems.</li>\n"
-            "<li><b>A right answer is not an honest thought.</b> Rules check the answer. Watch the share of wrong equations, and of right answers by false steps.</li>\n"
+            "<li><b>A right answer is not an honest thought.</b> Rules check the answer, and the way to it only where the recipe says so (<code>honest_weight</code>). "
+            "Watch the share of wrong equations, and of right answers by false steps.</li>\n"
             "<li><b>One run is one draw.</b> Intervals cover the choice of problems, not the choice of seed. Believe a small difference after three seeds.</li>\n"
             "<li><b>Compare at equal cost.</b> Fine-tuning on the base model\xE2\x80\x99s own right answers is the fair rival of reinforcement learning; "
             "random rewards must not help. A recipe that has these stages shows them in the table above.</li>\n</ul></section>\n");

@@ -31,7 +31,7 @@ static const char TEXT[] =
     "code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,\"DejaVu Sans Mono\",monospace;font-size:.86rem}\n"
     "pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}\n"
     ".card,figure.chart,.trace,pre.box{background:var(--card);border:1px solid var(--rule);border-radius:10px}\n"
-    "pre.box{padding:14px 16px;max-height:34em;overflow:auto}\n"
+    "pre.box{padding:14px 16px;margin:0 0 .8em;max-height:34em;overflow:auto}\n"
     "footer{margin-top:3em;padding-top:1em;border-top:1px solid var(--rule);color:var(--dim);font-size:.88rem}\n";
 
 static const char SUMMARY[] =

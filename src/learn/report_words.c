@@ -14,7 +14,7 @@ static const MetricWords WORDS[] = {
     {M_CLIP, "Clip fraction", "", "The share of tokens whose probability had moved so far within a round that their gradient was cut off.",
      AXIS_SHARE, 0},
     {M_KL, "KL to the reference", "nats per token", "How far the model has moved from the reference model.", AXIS_NUMBER, 0},
-    {M_DROPPED, "Groups without a signal", "groups", "Groups in which every answer earned the same: nothing can be learned from them, they are left out.",
+    {M_DROPPED, "Groups without a signal", "groups", "Groups in which every answer earned the same: nothing can be learned from them.",
      AXIS_NUMBER, 0},
     {M_FORMAT, "Well formed", "", "The share of replies that end, and whose answer is of the kind asked for, right or not.", AXIS_SHARE, 0},
     {M_THINKING, "Thinking length", "tokens", "Mean number of tokens before the thinking ends.", AXIS_NUMBER, 0},
