@@ -211,6 +211,7 @@ static bool stop_at(void *user)
     return s->at > 0 && ++s->asked >= s->at;
 }
 
+/* the log without what may differ: times, and the number of threads that the first process had */
 static char *without_times(const char *dir)
 {
     char      path[600], *text, *out, *w;
@@ -220,7 +221,7 @@ static char *without_times(const char *dir)
     ASSERT_OK(file_read_all(path, 1 << 24, &text, &n, &e), e);
     w = out = malloc(n + 1);
     for (char *c = text; *c;) {
-        if (strncmp(c, ",\"s\":", 5) == 0 || strncmp(c, ",\"seconds_before\":", 18) == 0) {
+        if (strncmp(c, ",\"s\":", 5) == 0 || strncmp(c, ",\"seconds_before\":", 18) == 0 || strncmp(c, ",\"threads\":", 11) == 0) {
             c += 5;
             while (*c && *c != ',' && *c != '}') c++;
         } else {

@@ -102,7 +102,7 @@ static bool majority_right(const Eval *v, const Problem *p, const Rollout *r)
 static int eval_chunk(Eval *v, int first, int n, aha_error *e)
 {
     const EvalOptions *o = v->o;
-    const char        *text[CHUNK_ANSWERS];
+    const char        *text[CHUNK_ANSWERS] = {0};
     RolloutOptions     ro = {.samples = o->samples, .max_new = o->max_new, .temperature = o->temperature, .top_p = o->top_p,
                              .seed = o->seed ^ STREAM_EVAL_ROLLOUT, .stream0 = (uint64_t)first * (uint64_t)o->samples, .stop = o->stop, .user = o->user};
     int                rc = 0;
