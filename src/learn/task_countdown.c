@@ -2,8 +2,10 @@
  *
  * Notation of the thinking, chosen for short traces (a number is one token, so is a sign): no blanks inside equations.
  *   8+13=21: 21+2=23, 21-2=19, 21*2=42 no          forward: a pair, then what the third number makes of it
- *   Need 29-13=16: 8*2=16 yes                      backward: what the other two must make, and whether they do
+ *   8+2=10, 8-2=6, 8*2=16, 8/2=4                   backward: what two of them make,
+ *   Need 29-13=16: 8*2=16 yes                      what they must make, and whether they do
  *   Check: 8*2=16, 16+13=29 ok                     the answer written out once more
+ * Searches go through the ways in one order, from a number chosen at random: the next line follows from the last one.
  * Every 3-number solution is (a op b) op x or x op (a op b), so either search, carried through, finds one. */
 #include "task.h"
 
@@ -11,6 +13,7 @@
 #include <string.h>
 
 /* ---- problems ---- */
+static const char OP[] = "+-*/";
 enum { OPT_COUNT, OPT_LOW, OPT_HIGH, OPT_TARGET }; /* option[]: how many numbers, from, to, target below */
 
 /* a op b where it is a whole number that is not negative; -1: not allowed */
@@ -26,7 +29,6 @@ static int apply(char op, int a, int b)
 
 static void generate(const Task *t, Split split, Rng *rng, Problem *p)
 {
-    static const char OP[] = "+-*/";
     do {
         int v;
         p->task = t;
@@ -131,14 +133,19 @@ static Verdict judge(const Problem *p, const char *answer, size_t n)
 }
 
 /* ---- searches for the base corpus ---- */
+enum { OPS = 4, WAYS = 6 };
+
 typedef struct Search {
     const Problem *p;
     Rng           *rng;
     Buf           *out;
+    int            start;     /* which number stands apart first: a search goes round from there, in a fixed order */
+    int            forward, backward; /* the next line of each kind */
     int            x, a, b;   /* the number apart and the pair of the step under way */
-    char           answer[64]; /* the last complete expression, right or wrong */
+    int            made[OPS]; /* backward: what the pair makes, as written; -1: not this way */
     bool           found;
     int            slips;     /* per thousand equations */
+    char           answer[64]; /* the last complete expression, right or wrong */
 } Search;
 
 /* "a op b=c"; a slip writes another c, which is what the search then believes */
@@ -153,20 +160,11 @@ static int equation(Search *s, int a, char op, int b)
     return c;
 }
 
-static void order(Rng *rng, int *v, int n)
-{
-    for (int i = n - 1; i > 0; i--) {
-        int j = (int)rng_below(rng, (uint32_t)i + 1), x = v[i];
-        v[i] = v[j];
-        v[j] = x;
-    }
-}
-
-/* The larger one first: a-b and a/b then make sense. */
+/* Number i apart.  The larger one of the pair first: a-b and a/b then make sense. */
 static void split(Search *s, int i)
 {
     int a = s->p->number[(i + 1) % 3], b = s->p->number[(i + 2) % 3];
-    s->x = s->p->number[i];
+    s->x = s->p->number[i % 3];
     s->a = a > b ? a : b;
     s->b = a > b ? b : a;
 }
@@ -181,26 +179,23 @@ static void remember(Search *s, char op, char op2, bool x_first)
 }
 
 /* Nobody who looks for less than 100 goes on with more than this by adding, taking away or multiplying. */
-enum { USEFUL_MAX = 120, PAIR_MAX = 400 };
+enum { USEFUL_MAX = 120 };
 
-/* A line forward: a pair's result, then the third number in every way that keeps useful whole numbers. */
+/* Line `which` forward: a pair's result, then the third number in every way that keeps useful whole numbers. */
 static void forward_line(Search *s, int which)
 {
-    static const char OP[] = "+-*/";
-    int               ops[4] = {0, 1, 2, 3}, c;
-    char              op;
-    bool              first = true;
-    split(s, which / 4);
-    op = OP[which % 4];
+    bool first = true;
+    char op = OP[which % OPS];
+    int  c;
+    split(s, s->start + which / OPS);
     if (apply(op, s->a, s->b) < 0) return;
     c = equation(s, s->a, op, s->b);
     buf_str(s->out, ":");
-    order(s->rng, ops, 4);
-    for (int i = 0; i < 4 && !s->found; i++) {
-        char op2 = OP[ops[i]];
+    for (int i = 0; i < OPS && !s->found; i++) {
+        char op2 = OP[i];
         bool x_first = (op2 == '-' && s->x > c) || (op2 == '/' && c > 0 && c < s->x);
-        int  l = x_first ? s->x : c, r = x_first ? c : s->x, v;
-        if (apply(op2, l, r) < 0 || apply(op2, l, r) > USEFUL_MAX || (op2 == '/' && (r < 2 || c < 1))) continue;
+        int  l = x_first ? s->x : c, r = x_first ? c : s->x, v = apply(op2, l, r);
+        if (v < 0 || v > USEFUL_MAX || (op2 == '/' && (r < 2 || c < 1))) continue;
         if (op2 != '/' && l > USEFUL_MAX) continue;
         buf_str(s->out, first ? " " : ", ");
         first = false;
@@ -210,8 +205,6 @@ static void forward_line(Search *s, int which)
     }
     buf_str(s->out, s->found ? " yes\n" : first ? " too large\n" : " no\n");
 }
-
-enum { WAYS = 6, BACKWARD = 3 * WAYS, FORWARD = 12 }; /* lines there are */
 
 /* what the pair must make so that x finishes: way 0 T-x, 1 T+x, 2 x-T, 3 T/x, 4 T*x, 5 x/T; -1: not this way */
 static int needed(const Search *s, int way)
@@ -227,43 +220,51 @@ static int needed(const Search *s, int way)
     }
 }
 
-/* A line backward.  Explicit: every result of the pair is written; terse: only one that fits. */
-static void backward_line(Search *s, int which, bool explicit)
+/* All that the pair makes, once per pair. */
+static void pair_line(Search *s)
 {
-    static const char WAY_OP[] = {'-', '+', '-', '/', '*', '/'}, BACK_OP[] = {'+', '-', '-', '*', '/', '/'}, OP[] = "+-*/";
-    int  way = which % WAYS, T = s->p->target, need, ops[4] = {0, 1, 2, 3};
-    bool first = true, x_first = way == 2 || way == 5;
-    split(s, which / WAYS);
-    if (needed(s, way) < 0 || needed(s, way) > PAIR_MAX) return; /* no pair makes more */
-    buf_str(s->out, "Need ");
-    need = x_first ? equation(s, s->x, WAY_OP[way], T) : equation(s, T, WAY_OP[way], s->x);
-    buf_str(s->out, ":");
-    order(s->rng, ops, 4);
-    for (int i = 0; i < 4 && !s->found; i++) {
-        char op = OP[ops[i]];
-        int  v = apply(op, s->a, s->b);
-        if (v < 0 || (!explicit && v != need)) continue;
-        buf_str(s->out, first ? " " : ", ");
-        first = false;
-        v = equation(s, s->a, op, s->b);
-        remember(s, op, BACK_OP[way], x_first);
-        s->found = v == need;
+    for (int i = 0; i < OPS; i++) {
+        s->made[i] = -1;
+        if (apply(OP[i], s->a, s->b) < 0) continue;
+        buf_str(s->out, i ? ", " : "");
+        s->made[i] = equation(s, s->a, OP[i], s->b);
     }
-    buf_str(s->out, s->found ? " yes\n" : " no\n");
+    buf_str(s->out, "\n");
 }
 
-/* Up to `budget` lines in a random order of ways; stops when found. */
-static void search(Search *s, int ways, int budget, bool backward, bool explicit)
+/* Line `which` backward: what the pair must make so that the number apart finishes, and whether it was among what it makes. */
+static void backward_line(Search *s, int which)
 {
-    int which[BACKWARD];
-    for (int i = 0; i < ways; i++) which[i] = i;
-    order(s->rng, which, ways);
-    for (int i = 0; i < ways && budget > 0 && !s->found; i++) {
+    static const char WAY_OP[] = {'-', '+', '-', '/', '*', '/'}, BACK_OP[] = {'+', '-', '-', '*', '/', '/'};
+    int  way = which % WAYS, T = s->p->target, need, i = 0;
+    bool x_first = way == 2 || way == 5;
+    split(s, s->start + which / WAYS);
+    if (way == 0) pair_line(s);
+    need = needed(s, way);
+    if (need < 0 || (need > s->a * s->b && need > s->a + s->b)) return; /* no pair makes more */
+    buf_str(s->out, "Need ");
+    need = x_first ? equation(s, s->x, WAY_OP[way], T) : equation(s, T, WAY_OP[way], s->x);
+    while (i < OPS && s->made[i] != need) i++;
+    s->found = i < OPS;
+    remember(s, OP[s->found ? i : 0], BACK_OP[way], x_first);
+    if (s->found)
+        buf_fmt(s->out, ": %d%c%d=%d yes\n", s->a, OP[i], s->b, need);
+    else
+        buf_str(s->out, ": no\n");
+}
+
+enum { FORWARD = 3 * OPS, BACKWARD = 3 * WAYS }; /* lines there are */
+
+/* Up to `budget` lines, from where this search stopped; stops when found. */
+static void search(Search *s, bool backward, int budget)
+{
+    int *next = backward ? &s->backward : &s->forward, end = backward ? BACKWARD : FORWARD;
+    for (; *next < end && budget > 0 && !s->found; (*next)++) {
         size_t before = s->out->n;
         if (backward)
-            backward_line(s, which[i], explicit);
+            backward_line(s, *next);
         else
-            forward_line(s, which[i]);
+            forward_line(s, *next);
         budget -= s->out->n > before;
     }
 }
@@ -271,7 +272,6 @@ static void search(Search *s, int ways, int budget, bool backward, bool explicit
 /* A guess: any expression of the right form. */
 static void guess(Search *s)
 {
-    static const char OP[] = "+-*/";
     split(s, (int)rng_below(s->rng, 3));
     remember(s, OP[rng_below(s->rng, 3)], OP[rng_below(s->rng, 3)], false);
 }
@@ -315,35 +315,32 @@ static bool check(Search *s)
     return v == s->p->target;
 }
 
-typedef enum Style { STYLE_GUESS, STYLE_FORWARD, STYLE_BACKWARD, STYLE_TERSE, STYLE_MIXED } Style;
+typedef enum Style { STYLE_GUESS, STYLE_FORWARD, STYLE_BACKWARD, STYLE_MIXED } Style;
 
 static Style pick_style(Rng *rng)
 {
     uint32_t u = rng_below(rng, 100);
-    return u < 16 ? STYLE_GUESS : u < 42 ? STYLE_FORWARD : u < 62 ? STYLE_BACKWARD : u < 84 ? STYLE_TERSE : STYLE_MIXED;
+    return u < 20 ? STYLE_GUESS : u < 48 ? STYLE_FORWARD : u < 84 ? STYLE_BACKWARD : STYLE_MIXED;
 }
 
 /* The share of runs that carry on to the end is what makes about half of the corpus end right. */
-static int pick_budget(Rng *rng, int ways)
+static int pick_budget(Rng *rng, bool backward)
 {
-    return rng_below(rng, 100) < 18 ? ways : 1 + (int)rng_below(rng, (uint32_t)ways / 3);
+    int lines = backward ? BACKWARD : FORWARD;
+    return rng_below(rng, 100) < 15 ? lines : 1 + (int)rng_below(rng, 3);
 }
 
 static void demo(const Problem *p, Rng *rng, Buf *thinking, Buf *answer)
 {
-    Search s = {.p = p, .rng = rng, .out = thinking, .slips = 20};
+    Search s = {.p = p, .rng = rng, .out = thinking, .slips = 20, .start = (int)rng_below(rng, 3)};
     Style  style = pick_style(rng);
-    bool   explicit = style == STYLE_BACKWARD || rng_below(rng, 2);
-    if (style == STYLE_FORWARD) search(&s, FORWARD, pick_budget(rng, 10), false, false);
-    if (style == STYLE_BACKWARD || style == STYLE_TERSE) search(&s, BACKWARD, pick_budget(rng, 12), true, style == STYLE_BACKWARD);
-    if (style == STYLE_MIXED) {
-        search(&s, FORWARD, 1 + (int)rng_below(rng, 3), false, false);
-        if (!s.found) search(&s, BACKWARD, pick_budget(rng, 12), true, explicit);
-    }
+    bool   backward = style != STYLE_FORWARD;
+    if (style == STYLE_MIXED) search(&s, false, 1 + (int)rng_below(rng, 3));
+    if (style != STYLE_GUESS) search(&s, backward, pick_budget(rng, backward));
     if (s.found && rng_below(rng, 100) < 30 && !check(&s)) { /* a check that fails: look further */
         buf_str(thinking, "Wait.\n");
         s.found = false;
-        search(&s, BACKWARD, pick_budget(rng, 12), true, explicit);
+        search(&s, backward, pick_budget(rng, backward));
     }
     if (style == STYLE_GUESS || !s.answer[0]) guess(&s);
     if (style != STYLE_GUESS && !s.found) buf_str(thinking, "I give up.\n");
