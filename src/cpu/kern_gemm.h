@@ -67,8 +67,7 @@ static INLINE void few_run(int mr, Dtype t, const GemmArgs *g, const float *a, i
         tile_sum(mr, GEMM_NV, false, a + k, g->a_row, 1, step, GEMM_NR, cols, acc);
     }
     for (; k < kc; k += 16) {
-        for (int v = 0; v < GEMM_NV; v++)
-            pack_rows16(t, b + (16 * v * g->b_row + k) * size, g->b_row, o->cols - 16 * v, min_int(16, kc - k), step + 16 * v, GEMM_NR);
+        pack_panel(g, n0, o->cols, k0 + k, min_int(16, kc - k), step);
         tile_sum(mr, GEMM_NV, false, a + k, g->a_row, 1, step, GEMM_NR, min_int(16, kc - k), acc);
     }
     for (int m = 0; m < mr; m++)

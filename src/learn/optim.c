@@ -116,11 +116,23 @@ typedef struct Ns { /* Newton-Schulz works on the wide orientation: n <= m */
 } Ns;
 
 static void product(const Kernels *k, int M, int N, int K, const float *a, int64_t a_row, int64_t a_k, const float *b, int64_t b_row,
-                    int64_t b_k, float *c, void *scratch)
+                    int64_t b_k, float *c, int64_t c_row, void *scratch)
 {
-    GemmArgs g = {M, N, K, a, a_row, a_k, b, b_row, b_k, DT_F32, c, N, NULL, false};
+    GemmArgs g = {M, N, K, a, a_row, a_k, b, b_row, b_k, DT_F32, c, c_row, NULL, false};
     int64_t  tiles = (int64_t)((M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((N + GEMM_TILE_N - 1) / GEMM_TILE_N);
     k->gemm(&g, 0, tiles, scratch);
+}
+
+/* c = a b^T where that is symmetric [n, n]: the columns right of the diagonal by blocks of rows, the rest mirrored */
+static void product_symmetric(const Kernels *k, int n, int K, const float *a, const float *b, float *c, void *scratch)
+{
+    enum { BLOCK = 48 }; /* whole register tiles of every ISA */
+    for (int m = 0; m < n; m += BLOCK) {
+        int rows = n - m < BLOCK ? n - m : BLOCK, from = m / GEMM_TILE_N * GEMM_TILE_N;
+        product(k, rows, n - from, K, a + (size_t)m * (size_t)K, K, 1, b + (size_t)from * (size_t)K, K, 1, c + (size_t)m * (size_t)n + from, n, scratch);
+    }
+    for (int i = 1; i < n; i++)
+        for (int j = 0; j < i; j++) c[(size_t)i * (size_t)n + (size_t)j] = c[(size_t)j * (size_t)n + (size_t)i];
 }
 
 /* x <- a x + (b A + c A^2) x, A = x x^T, five times; coefficients of the Muon write-up (quintic, singular values to about 1) */
@@ -129,10 +141,10 @@ static void newton_schulz(const Kernels *k, Ns *s)
     const float ca = 3.4445f, cb = -4.7750f, cc = 2.0315f;
     for (int it = 0; it < 5; it++) {
         float *swap;
-        product(k, s->n, s->n, s->m, s->x, s->m, 1, s->x, s->m, 1, s->a, s->scratch);
-        product(k, s->n, s->n, s->n, s->a, s->n, 1, s->a, s->n, 1, s->b, s->scratch); /* A is symmetric */
+        product_symmetric(k, s->n, s->m, s->x, s->x, s->a, s->scratch);
+        product_symmetric(k, s->n, s->n, s->a, s->a, s->b, s->scratch); /* A A^T, for A is symmetric */
         for (int i = 0; i < s->n * s->n; i++) s->b[i] = cb * s->a[i] + cc * s->b[i];
-        product(k, s->n, s->m, s->n, s->b, s->n, 1, s->x, 1, s->m, s->y, s->scratch);
+        product(k, s->n, s->m, s->n, s->b, s->n, 1, s->x, 1, s->m, s->y, s->m, s->scratch);
         for (int i = 0; i < s->n * s->m; i++) s->y[i] += ca * s->x[i];
         swap = s->x;
         s->x = s->y;

@@ -68,6 +68,7 @@ static const Key KEYS[] = {
     {"stage", "clip", V_NUM, S(optim.clip), 0, 1e9, "largest norm of the gradient; 0: any (1)"},
     {"stage", "balance_rate", V_NUM, S(balance_rate), 0, 1, "of the router's bias, per update (0.001; grpo 0)"},
     {"stage", "draft_weight", V_NUM, S(draft_weight), 0, 10, "of the draft layer's loss (0.1; grpo 0)"},
+    {"stage", "prompt_weight", V_NUM, S(prompt_weight), 0, 1, "of a prompt's tokens in the loss, a reply's being 1 (pretrain 1; sft 0)"},
     {"stage", "file", V_STR, S(file), 0, 0, "JSONL of samples, in the run's folder: read by sft, written by sample"},
     {"stage", "epochs", V_NUM, S(epochs), 0, 1e6, "sft: passes over the file (1)"},
     {"stage", "questions", V_INT, S(questions), 1, 65536, "grpo: problems of a round (24)"},
@@ -91,6 +92,7 @@ static const Key KEYS[] = {
     {"stage", "samples", V_INT, S(samples), 1, 1024, "answers per problem of eval and sample (1)"},
     {"stage", "eval_every", V_INT, S(eval_every), 0, 1e8, "updates between held-out checks; 0: none (0)"},
     {"stage", "eval_n", V_INT, S(eval_n), 1, 1e8, "problems of such a check (256)"},
+    {"stage", "eval_samples", V_INT, S(eval_samples), 1, 1024, "answers per problem of such a check: pass@k up to it (1)"},
 };
 
 const RecipeKey *recipe_keys(int *n)
@@ -137,10 +139,10 @@ static Stage stage_defaults(StageKind kind)
     bool rl = kind == STAGE_GRPO;
     return (Stage){.kind = kind, .batch_tokens = 3072, .warmup = rl ? 5 : 20, .decay = rl ? 0 : 0.3, .lr_min = 0.05,
                    .optim = {.lr = rl ? 4e-4 : 3e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .momentum = 0.95, .clip = 1},
-                   .balance_rate = rl ? 0 : 0.001, .draft_weight = rl ? 0 : 0.1, .epochs = 1, .questions = 24, .group = 12,
+                   .balance_rate = rl ? 0 : 0.001, .draft_weight = rl ? 0 : 0.1, .prompt_weight = kind == STAGE_PRETRAIN ? 1 : 0, .epochs = 1, .questions = 24, .group = 12,
                    .minibatches = 2, .max_new = 320, .n = 1000, .samples = 1, .temperature = rl || kind == STAGE_SAMPLE ? 1 : 0.6,
                    .top_p = 1, .eps_low = 0.2, .eps_high = 0.2, .divide_std = true, .token_mean = true, .drop_equal = true,
-                   .format_weight = 0.1, .overlong = 64, .eval_n = 256};
+                   .format_weight = 0.1, .overlong = 64, .eval_n = 256, .eval_samples = 1};
 }
 
 /* ---- values ---- */

@@ -36,6 +36,7 @@ typedef struct Stage {
     double  lr_min;       /* of the top rate */
     OptimOptions optim;
     double  balance_rate, draft_weight;
+    double  prompt_weight; /* of a prompt's tokens in the loss, a reply's being 1 */
     /* sft, sample */
     char    file[256];    /* JSONL, relative to the run's folder */
     double  epochs;
@@ -47,7 +48,8 @@ typedef struct Stage {
     double  format_weight, honest_weight; /* of a well-formed reply; subtracted for each share of wrong equations */
     int     overlong;     /* the soft penalty covers the last so many tokens; 0: none */
     int     ref_every;    /* steps after which the reference model is refreshed; 0: never */
-    int     eval_every, eval_n; /* held-out accuracy while training: every so many steps, on so many problems */
+    int     eval_every, eval_n, eval_samples; /* held-out accuracy while training: every so many steps, on so many problems,
+                                                 so many answers each */
 } Stage;
 
 typedef struct Recipe {

@@ -197,7 +197,7 @@ int training_eval(Training *t, int64_t step, aha_error *e)
 {
     Run         *r = t->run;
     const Stage *s = t->st;
-    EvalOptions  o = {.task = s->task[0].name, .n = s->eval_n, .samples = 1, .temperature = 0.6, .top_p = 0.95,
+    EvalOptions  o = {.task = s->task[0].name, .n = s->eval_n, .samples = s->eval_samples, .temperature = 0.6, .top_p = 0.95,
                       .max_new = s->max_new, .seed = r->seed, .examples = 2, .stop = eval_stop, .user = r};
     EvalResult   res;
     Buf          b = {0};

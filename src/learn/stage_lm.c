@@ -23,7 +23,8 @@ typedef struct Source {
 
 static int corpus_ids(Source *s, int64_t index, Ids *out, int *n_prompt, aha_error *e)
 {
-    Rng              rng = {s->run->seed ^ STREAM_CORPUS, (uint64_t)index, 0};
+    uint64_t         stage = (uint64_t)(s->st - s->run->recipe.stage); /* a later stage's corpus goes on, it does not repeat */
+    Rng              rng = {s->run->seed ^ STREAM_CORPUS, stage << 48 | (uint64_t)index, 0};
     const StageTask *st = stage_pick_task(s->st, (double)rng_float(&rng));
     int              rc;
     buf_reset(&s->prompt);
@@ -149,12 +150,12 @@ static void batch_free(LmBatch *b)
     mem_free(b->coef);
 }
 
-/* The next samples up to batch_tokens; every trained token weighs the same.  A corpus trains on all tokens, SFT on replies. */
+/* The next samples up to batch_tokens.  The weights of all trained tokens sum to 1. */
 static int batch_fill(LmBatch *b, Source *s, aha_error *e)
 {
     Run    *r = s->run;
     bool    sft = s->st->kind == STAGE_SFT;
-    int64_t trained = 0;
+    double  weight = 0;
     b->n = 0;
     b->tokens = 0;
     while (b->n < b->cap && b->tokens < s->st->batch_tokens && (!sft || r->state.item < s->total)) {
@@ -163,14 +164,14 @@ static int batch_fill(LmBatch *b, Source *s, aha_error *e)
         if (rc) return rc;
         r->state.item++;
         if (ids->n > (size_t)r->recipe.context) continue; /* the corpus is made to fit; what does not is left out */
-        for (int i = 0; i < (int)ids->n; i++) b->coef[b->n][i] = i > 0 && (!sft || i >= n_prompt) ? 1 : 0;
-        trained += (int64_t)ids->n - (sft ? n_prompt : 1);
+        for (int i = 0; i < (int)ids->n; i++) b->coef[b->n][i] = i == 0 ? 0 : i < n_prompt ? (float)s->st->prompt_weight : 1;
+        weight += (double)((int)ids->n - n_prompt) + s->st->prompt_weight * (n_prompt - 1);
         b->sample[b->n] = (Sample){ids->id, b->coef[b->n], (int)ids->n, b->n};
         b->tokens += (int64_t)ids->n;
         b->n++;
     }
     for (int i = 0; i < b->n; i++)
-        for (int k = 0; k < b->sample[i].n; k++) b->coef[i][k] /= (float)trained;
+        for (int k = 0; k < b->sample[i].n; k++) b->coef[i][k] /= (float)weight;
     return 0;
 }
 
