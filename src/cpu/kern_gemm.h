@@ -76,7 +76,14 @@ static INLINE void few_run(int mr, Dtype t, const GemmArgs *g, const float *a, i
 
 static void few_any(int mr, const GemmArgs *g, const float *a, int64_t n0, int k0, int kc, const TileOut *o)
 {
-#define ROWS(n)                                                                                                           case n:                                                                                                                   switch (g->b_type) {                                                                                                  case DT_F16: few_run(n, DT_F16, g, a, n0, k0, kc, o); break;                                                          case DT_BF16: few_run(n, DT_BF16, g, a, n0, k0, kc, o); break;                                                        default: few_run(n, DT_F32, g, a, n0, k0, kc, o); break;                                                              }                                                                                                                     break;
+#define ROWS(n)                                                                                                       \
+    case n:                                                                                                           \
+        switch (g->b_type) {                                                                                          \
+        case DT_F16: few_run(n, DT_F16, g, a, n0, k0, kc, o); break;                                                  \
+        case DT_BF16: few_run(n, DT_BF16, g, a, n0, k0, kc, o); break;                                                \
+        default: few_run(n, DT_F32, g, a, n0, k0, kc, o); break;                                                      \
+        }                                                                                                             \
+        break;
     switch (mr) { TILE_ROWS(ROWS) }
 #undef ROWS
 }
