@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -260,11 +261,104 @@ static void allocations_fail(void **state)
     }
 }
 
+/* Every allocation of the text refused, one after the other.  After a refusal the parser must ask for nothing more:
+ * it goes on only as far as it had taken bytes already. */
+static void each_refused(const char *text, size_t n)
+{
+    int rc = -1;
+    for (uint64_t nth = 1; rc; nth++) {
+        aha_error e;
+        os_fault_arm(OS_FAULT_ALLOC, nth);
+        rc = parse(text, n, &e);
+        uint64_t seen = os_fault_seen();
+        os_fault_arm(0, 0);
+        assert_true(rc == 0 || rc == AHA_ERR_NOMEM);
+        assert_true(rc ? seen == nth : seen == nth - 1);
+        assert_true(nth < 1000);
+    }
+}
+
+/* The parser's buffer doubles from 16 bytes on.  Strings, keys and numbers of lengths around that, in characters of one to
+ * four bytes and in escapes, so that each doubling comes once at each byte of a token, the closing quote among them. */
+static void refused_at_a_doubling(void **state)
+{
+    static const char *const FORM[] = {"[\"%s\",\"b\"]", "{\"%s\":\"b\",\"c\":[\"d\"]}", "[[\"a\",\"%s\"],\"\xc3\xa9\"]", "[\"\\n%s\xf0\x9f\x98\x80\"]"};
+    static const char *const UNIT[] = {"x", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\\n", "\\\"", "\\\\", "\\u00e9"};
+    (void)state;
+    for (size_t f = 0; f < ARRAY_LEN(FORM); f++)
+        for (size_t u = 0; u < ARRAY_LEN(UNIT); u++)
+            for (size_t target = 16; target <= 512; target *= 2)
+                for (size_t len = target - 8; len < target + 3; len++) {
+                    char   body[600] = "", text[700];
+                    size_t unit = strlen(UNIT[u]), n = len % unit;
+                    memset(body, 'y', n); /* what the units leave */
+                    for (; n < len; n += unit) memcpy(body + n, UNIT[u], unit + 1);
+                    n = (size_t)snprintf(text, sizeof text, FORM[f], body);
+                    each_refused(text, n);
+                }
+}
+
+static void refused_in_a_number(void **state)
+{
+    static const char *const FORM[] = {"[0.%s]", "[1.%s, 2]", "{\"a\":-0.%s}", "[0.%se-1\n]"};
+    (void)state;
+    for (size_t f = 0; f < ARRAY_LEN(FORM); f++)
+        for (size_t target = 16; target <= 256; target *= 2)
+            for (size_t len = target - 8; len < target + 3; len++) {
+                char body[300] = "", text[400];
+                memset(body, '7', len);
+                each_refused(text, (size_t)snprintf(text, sizeof text, FORM[f], body));
+            }
+}
+
+/* a list of k empty objects, which use up the budget, and a string of len characters */
+static int after_objects(size_t k, size_t len)
+{
+    aha_error e;
+    size_t    n;
+    char     *s = list_of("[", "{},", k, "\"", &n), *all = malloc(n + len + 2);
+    memcpy(all, s, n);
+    memset(all + n, 'x', len);
+    memcpy(all + n + len, "\"]", 2);
+    int rc = parse(all, n + len + 2, &e);
+    free(all);
+    free(s);
+    return rc;
+}
+
+/* The budget ends within a string: at its buffer's doubling to 128 KiB in mid-string or at the closing quote. */
+static void budget_ends_in_a_string(void **state)
+{
+    static const size_t LEN[] = {(1 << 16) - 2, 100000};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(LEN); i++) {
+        size_t ok = 1000, over = 1000000; /* objects */
+        assert_int_equal(after_objects(ok, LEN[i]), 0);
+        while (over - ok > 1) {
+            size_t mid = ok + (over - ok) / 2;
+            int    rc = after_objects(mid, LEN[i]);
+            assert_true(rc == 0 || rc == AHA_ERR_LIMIT);
+            *(rc ? &over : &ok) = mid;
+        }
+        for (size_t k = over; k < over + 6000; k += 300) assert_int_equal(after_objects(k, LEN[i]), AHA_ERR_LIMIT);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good),     cmocka_unit_test(bad),    cmocka_unit_test(deep),        cmocka_unit_test(long_numbers), cmocka_unit_test(memory_is_bounded),
-        cmocka_unit_test(too_long), cmocka_unit_test(fields), cmocka_unit_test(scan_pieces), cmocka_unit_test(allocations_fail),
+        cmocka_unit_test(good),
+        cmocka_unit_test(bad),
+        cmocka_unit_test(deep),
+        cmocka_unit_test(long_numbers),
+        cmocka_unit_test(memory_is_bounded),
+        cmocka_unit_test(too_long),
+        cmocka_unit_test(fields),
+        cmocka_unit_test(scan_pieces),
+        cmocka_unit_test(allocations_fail),
+        cmocka_unit_test(refused_at_a_doubling),
+        cmocka_unit_test(refused_in_a_number),
+        cmocka_unit_test(budget_ends_in_a_string),
     };
     alarm(120);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,31 +14,102 @@
 
 enum { BUDGET_BASE = 16 << 20, BUDGET_PER_BYTE = 48, JSON_BYTES_MAX = 256 << 20 };
 
-/* What jansson may still allocate on this thread.  Outside a parse there is no budget. */
+/* The parse of this thread.  Outside one there is no budget.
+ *
+ * jansson (2.14) answers every refused allocation by giving up, except one: the growth of its lexer's buffer.  There the
+ * byte to append is lost without a word, and when it is a string's closing quote, the lexer looks for it behind the
+ * buffer's end and writes what it passes behind another's.  So that growth is never refused:
+ *
+ *   - The first allocation that must be refused is served from the reserve, where it fits; every later one is NULL.
+ *   - With it the input ends: what jansson holds of the text is overwritten by a byte that no UTF-8 has, which stops its
+ *     stream for good.  Only the character it has taken already, of at most 4 bytes, is still read.
+ *   - A growth always fits.  The buffer starts with 16 bytes and doubles when it holds all but one, and what it holds was
+ *     read from the text: a text of n bytes asks for 2n at most.
+ *   - No growth comes later.  After a growth the buffer has 16 free bytes for the 4 that may follow; any other allocation
+ *     comes when a token is complete, and the next one starts with the buffer empty. */
 static _Thread_local struct {
-    bool   on, spent, failed; /* over the budget; refused by the system */
-    size_t left;
-} t_budget;
+    bool        on, spent, failed; /* over the budget; refused by the system */
+    size_t      left;
+    void       *reserve;           /* lent at most once: freed by json_parse, not by jansson */
+    size_t      reserve_bytes;
+    const char *text;              /* [text_left]: what jansson has not got yet */
+    size_t      text_left;
+    void       *held;              /* [held_bytes]: jansson's copy of what it has got last */
+    size_t      held_bytes;
+} t_parse;
+
+static bool parse_refused(void)
+{
+    return t_parse.spent || t_parse.failed;
+}
+
+static void *refuse(size_t bytes, bool *why)
+{
+    bool first = !parse_refused();
+    *why = true;
+    if (!first) return NULL;
+    if (t_parse.held) memset(t_parse.held, 0xFF, t_parse.held_bytes);
+    return bytes <= t_parse.reserve_bytes ? t_parse.reserve : NULL;
+}
 
 /* Counts every allocation and no release: an upper bound of what is live, without a header on each block. */
 static void *budget_alloc(size_t bytes)
 {
-    if (t_budget.on) {
-        size_t cost = bytes + 16; /* the allocator's own overhead */
-        if (cost < bytes || cost > t_budget.left) {
-            t_budget.spent = true;
-            return NULL;
-        }
-        t_budget.left -= cost;
-    }
+    if (!t_parse.on) return mem_alloc(bytes);
+    if (parse_refused()) return NULL;
+    size_t cost = bytes + 16; /* the allocator's own overhead */
+    if (cost < bytes || cost > t_parse.left) return refuse(bytes, &t_parse.spent);
+    t_parse.left -= cost;
     void *p = mem_alloc(bytes);
-    if (!p) t_budget.failed = true;
-    return p;
+    return p ? p : refuse(bytes, &t_parse.failed);
+}
+
+static void budget_free(void *p)
+{
+    if (p != t_parse.reserve) mem_free(p);
 }
 
 static void budget_install(void)
 {
-    json_set_alloc_funcs(budget_alloc, mem_free);
+    json_set_alloc_funcs(budget_alloc, budget_free);
+}
+
+/* The next piece of the text, or its end once something was refused. */
+static size_t give_text(void *dst, size_t cap, void *unused)
+{
+    size_t n = parse_refused() ? 0 : t_parse.text_left < cap ? t_parse.text_left : cap;
+    (void)unused;
+    if (n) {
+        memcpy(dst, t_parse.text, n);
+        t_parse.text += n;
+        t_parse.text_left -= n;
+    }
+    t_parse.held = dst;
+    t_parse.held_bytes = n;
+    return n;
+}
+
+/* The tree, or NULL; none after a refusal, for it may lie in the reserve and lack bytes. */
+static Json *parse_bounded(const char *text, size_t n, void *reserve, size_t reserve_bytes, json_error_t *err)
+{
+    t_parse.on = true;
+    t_parse.spent = t_parse.failed = false;
+    t_parse.left = BUDGET_BASE + BUDGET_PER_BYTE * n;
+    t_parse.reserve = reserve;
+    t_parse.reserve_bytes = reserve_bytes;
+    t_parse.text = text;
+    t_parse.text_left = n;
+    t_parse.held = NULL;
+    t_parse.held_bytes = 0;
+    Json *j = json_load_callback(give_text, NULL, JSON_REJECT_DUPLICATES, err);
+    if (parse_refused()) {
+        json_decref(j);
+        j = NULL;
+    }
+    t_parse.on = false;
+    t_parse.held = t_parse.reserve = NULL;
+    t_parse.text = NULL;
+    return j;
 }
 
 /* Nesting, lengths of numbers and NUL bytes (jansson drops one that follows a number), in one pass and constant memory;
@@ -78,18 +149,16 @@ int json_parse(Json **out, const char *text, size_t n, const char *what, aha_err
     if (rc) return rc;
     if (pthread_once(&once, budget_install)) return error_set(e, AHA_ERR_INTERNAL, "%s: no parser", what);
 
+    size_t       reserve_bytes = 2 * n + 64;
+    void        *reserve = mem_alloc(reserve_bytes);
     json_error_t err = {0};
-    t_budget.on = true;
-    t_budget.spent = t_budget.failed = false;
-    t_budget.left = BUDGET_BASE + BUDGET_PER_BYTE * n;
-    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &err);
-    t_budget.on = false;
-    if (*out && !t_budget.spent && !t_budget.failed) return 0;
-    json_decref(*out); /* jansson's lexer overlooks a failed append: the tree may lack bytes */
-    *out = NULL;
-    if (t_budget.spent)
+    if (!reserve) return format_nomem(what, e);
+    *out = parse_bounded(text, n, reserve, reserve_bytes, &err);
+    mem_free(reserve);
+    if (*out) return 0;
+    if (t_parse.spent)
         return error_set(e, AHA_ERR_LIMIT, "%s: the JSON needs more memory than %d bytes for each of its own", what, BUDGET_PER_BYTE);
-    if (t_budget.failed || json_error_code(&err) == json_error_out_of_memory) return format_nomem(what, e);
+    if (t_parse.failed || json_error_code(&err) == json_error_out_of_memory) return format_nomem(what, e);
     char words[192];
     error_quote(words, sizeof words, err.text, strlen(err.text));
     return error_set(e, AHA_ERR_FORMAT, "%s: line %d column %d: %s, expected JSON", what, err.line, err.column, words);
