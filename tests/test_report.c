@@ -41,7 +41,7 @@ static void line_sample(Buf *b, int step, const char *prompt, const char *thinki
 static void whole_run(Buf *b)
 {
     buf_str(b, "{\"kind\":\"run\",\"stage\":\"\",\"step\":0,\"name\":\"lap\",\"seed\":7,\"parameters\":1500000,\"active\":800000,\"threads\":2,"
-               "\"isa\":\"avx512\",\"date\":\"2026-11-22\",\"of_later_builds\":0}\n");
+               "\"isa\":\"avx512\",\"date\":\"2026-11-22\",\"seconds_before\":0.0,\"of_later_builds\":0}\n");
     for (int i = 1; i <= 200; i++)
         buf_fmt(b,
                 "{\"stage\":\"base\",\"kind\":\"pretrain\",\"step\":%d,\"tokens\":%d,\"loss\":%.3f,\"draft_loss\":%.3f,\"lr\":0.9,\"grad_norm\":0.5,"
