@@ -254,14 +254,29 @@ static void same_run(const char *a, const char *b)
     free(lb);
 }
 
+typedef struct Watched {
+    int64_t sampled, asked; /* answers, as last heard */
+} Watched;
+static void watch(void *user, const LearnProgress *p)
+{
+    Watched *w = user;
+    if (p->kind != STAGE_SAMPLE && p->kind != STAGE_EVAL) return;
+    assert_true(p->done >= 0 && p->done <= p->total);
+    *(p->kind == STAGE_SAMPLE ? &w->sampled : &w->asked) = p->done;
+}
+
 /* one run in one go; then one that is stopped again and again; then one that is killed again and again */
 static void stopped_and_resumed_is_the_same(void **state)
 {
     const char  *recipe = write_recipe(RECIPE);
     aha_error    e = {0};
-    LearnOptions o = {.recipe = recipe, .out = dir_of("whole"), .threads = 2};
+    Watched      w = {0};
+    LearnOptions o = {.recipe = recipe, .out = dir_of("whole"), .threads = 2, .progress = watch, .user = &w};
     (void)state;
     ASSERT_OK(learn_run(&o, &e), e);
+    assert_int_equal(w.sampled, 4); /* the last word of a stage that asks is about all of its answers */
+    assert_int_equal(w.asked, 12);
+    o.progress = NULL;
     for (int tries = 0, rc = AHA_ERR_CANCELLED; rc; tries++) {
         Stopper s = {0, 9 + tries};
         o.out = dir_of("stopped");

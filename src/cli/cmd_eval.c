@@ -16,7 +16,7 @@ typedef struct EvalArgs {
     const char *variant;
     const Engine *engine;
     Progress    bar;
-    int         done, right; /* answers */
+    int         done, judged, right; /* answers */
 } EvalArgs;
 
 static const Help HELP = {
@@ -29,25 +29,26 @@ static const Help HELP = {
     "  aha eval countdown -m runs/laptop/base --n 200 --samples 64 --json\n"
     "  aha eval countdown --examples 3     shows three answers\n"};
 
-static void on_progress(void *user, int done, int total, int right)
+static void on_progress(void *user, int done, int total, int judged, int right)
 {
     EvalArgs *a = user;
     (void)total;
     a->done = done;
+    a->judged = judged;
     a->right = right;
 }
 
-/* Asked at every step, while answers come by the hundred: the tokens so far say how far the ones under way are. */
+/* Asked at every step, while answers are judged by the hundred: the tokens so far say how far the ones under way are. */
 static bool on_stop(void *user)
 {
     EvalArgs *a = user;
     char      line[96], tokens[32];
     int       total = a->n * a->samples;
     count_words(tokens, (double)engine_stats(a->engine).new_tokens);
-    if (a->done)
-        snprintf(line, sizeof line, "%d of %d answers, %.1f%% right, %s tokens", a->done, total, 100.0 * a->right / a->done, tokens);
+    if (a->judged)
+        snprintf(line, sizeof line, "%d of %d answers, %.1f%% right, %s tokens", a->done, total, 100.0 * a->right / a->judged, tokens);
     else
-        snprintf(line, sizeof line, "%d answers, %s tokens", total, tokens);
+        snprintf(line, sizeof line, "%d of %d answers, %s tokens", a->done, total, tokens);
     progress_show(&a->bar, a->done, total, -1, line);
     return interrupted() != 0;
 }

@@ -99,12 +99,25 @@ static bool majority_right(const Eval *v, const Problem *p, const Rollout *r)
     return best >= 0 && problem_judge(p, r[best].answer.data, r[best].answer.n).correct;
 }
 
+static bool eval_stop(void *user)
+{
+    const Eval *v = user;
+    return v->o->stop && v->o->stop(v->o->user);
+}
+
+static void eval_progress(void *user, int done)
+{
+    const Eval *v = user;
+    if (v->o->progress) v->o->progress(v->o->user, v->done + done, v->o->n * v->o->samples, v->done, (int)v->all_right);
+}
+
 static int eval_chunk(Eval *v, int first, int n, aha_error *e)
 {
     const EvalOptions *o = v->o;
     const char        *text[CHUNK_ANSWERS] = {0};
     RolloutOptions     ro = {.samples = o->samples, .max_new = o->max_new, .temperature = o->temperature, .top_p = o->top_p,
-                             .seed = o->seed ^ STREAM_EVAL_ROLLOUT, .stream0 = (uint64_t)first * (uint64_t)o->samples, .stop = o->stop, .user = o->user};
+                             .seed = o->seed ^ STREAM_EVAL_ROLLOUT, .stream0 = (uint64_t)first * (uint64_t)o->samples,
+                             .stop = eval_stop, .progress = eval_progress, .user = v};
     int                rc = 0;
     for (int i = 0; i < n && rc == 0; i++) {
         Rng rng = {o->seed ^ STREAM_EVAL_PROBLEM, (uint64_t)(first + i), 0};
@@ -121,7 +134,7 @@ static int eval_chunk(Eval *v, int first, int n, aha_error *e)
         v->done += o->samples;
     }
     for (int i = 0; i < n * o->samples; i++) rollout_free(&v->roll[i]);
-    if (rc == 0 && o->progress) o->progress(o->user, v->done, o->n * o->samples, (int)v->all_right);
+    if (rc == 0) eval_progress(v, 0);
     return rc;
 }
 

@@ -16,7 +16,8 @@ typedef struct EvalOptions {
     uint64_t    seed;      /* of problems and answers */
     bool        train_split; /* problems of the training split instead of the held-out one */
     int         examples;  /* how many answers to keep with their text */
-    void (*progress)(void *user, int done, int total, int right); /* answers; NULL: none */
+    /* Answers: done, and of these judged (by the hundred), and of those right.  After every step of the engine; NULL: none */
+    void (*progress)(void *user, int done, int total, int judged, int right);
     bool (*stop)(void *user);
     void *user;
 } EvalOptions;

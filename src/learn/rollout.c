@@ -108,12 +108,13 @@ static int submit_all(const Policy *p, const Ids *prompt, int n, const RolloutOp
     return 0;
 }
 
-static int drive(const Policy *p, const RolloutOptions *o, aha_error *e)
+static int drive(const Policy *p, const RolloutOptions *o, int all, aha_error *e)
 {
     int left;
     do {
         if (o->stop && o->stop(o->user)) return error_set(e, AHA_ERR_CANCELLED, "stopped");
         left = engine_step(p->engine, e);
+        if (left >= 0 && o->progress) o->progress(o->user, all - left);
     } while (left > 0);
     return left;
 }
@@ -127,7 +128,7 @@ int rollout_run(const Policy *p, const char *const *prompt, int n, const Rollout
     if (!ids || !seq) rc = error_set(e, AHA_ERR_NOMEM, "cannot get memory for %d rollouts", all);
     for (int i = 0; i < n && rc == 0; i++) rc = prompt_ids(p->tok, p->tpl, prompt[i], &ids[i], e);
     if (rc == 0) rc = submit_all(p, ids, n, o, seq, e);
-    if (rc == 0) rc = drive(p, o, e);
+    if (rc == 0) rc = drive(p, o, all, e);
     for (int i = 0; i < all && rc == 0; i++) rc = collect(p, seq[i], &ids[i / o->samples], &out[i], o->want_logp, e);
     for (int i = 0; seq && i < all; i++) {
         if (seq[i] && seq_state(seq[i]) != SEQ_DONE) engine_cancel(p->engine, seq[i]);

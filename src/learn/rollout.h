@@ -29,6 +29,7 @@ typedef struct RolloutOptions {
     uint64_t seed, stream0; /* sample s of prompt p uses stream0 + p*samples + s */
     bool     want_logp;
     bool   (*stop)(void *user);
+    void   (*progress)(void *user, int done); /* after every step: replies finished so far; NULL: none */
     void    *user;
 } RolloutOptions;
 /* out [n*samples], prompt-major; freed by the caller one by one, also after an error. */

@@ -11,6 +11,7 @@ typedef struct Asking {
     Model  *m;
     Engine *engine;
     const Stage *st;
+    int     first, right; /* stage sample: answers of the chunks before, and how many of them are right */
 } Asking;
 
 /* The model as its folder holds it: what a user gets is what is measured. */
@@ -41,10 +42,17 @@ static bool asking_stop(void *user)
     return run_stopping(((const Asking *)user)->run);
 }
 
-static void asking_progress(void *user, int done, int total, int right)
+/* The tokens move even while no answer ends; the last line is the one that stays. */
+static void asking_progress(void *user, int done, int total, int judged, int right)
 {
     const Asking *a = user;
-    run_progress(a->run, a->st, done, total, false, "right %.1f%%", 100.0 * right / (done > 0 ? done : 1));
+    double        share = judged > 0 ? 100.0 * right / judged : 0, tokens = (double)engine_stats(a->engine).new_tokens;
+    if (judged == total)
+        run_progress(a->run, a->st, done, total, true, "right %.1f%%", share);
+    else if (judged > 0)
+        run_progress(a->run, a->st, done, total, false, "right %.1f%%, %.1fk tokens", share, tokens * 1e-3);
+    else
+        run_progress(a->run, a->st, done, total, false, "%.1fk tokens", tokens * 1e-3);
 }
 
 static int log_examples(Run *r, const Stage *s, const char *task, const EvalResult *res, aha_error *e)
@@ -111,18 +119,27 @@ static int write_right(const Asking *a, const Problem *p, const Buf *prompt, Rol
 
 enum { CHUNK = 256 };
 
+static void sample_progress(void *user, int done)
+{
+    const Asking *a = user;
+    run_progress(a->run, a->st, a->first + done, (int64_t)a->st->n * a->st->samples, false, "%d right, %.1fk tokens", a->right,
+                 (double)engine_stats(a->engine).new_tokens * 1e-3);
+}
+
 static int sample_chunk(Asking *a, int first, int n, Buf *out, int *kept, aha_error *e)
 {
     const Stage   *s = a->st;
     Run           *r = a->run;
     RolloutOptions o = {.samples = 1, .max_new = s->max_new, .temperature = s->temperature, .top_p = s->top_p, .seed = r->seed ^ STREAM_SAMPLE,
-                        .stream0 = (uint64_t)first, .stop = asking_stop, .user = a};
+                        .stream0 = (uint64_t)first, .stop = asking_stop, .progress = sample_progress, .user = a};
     Policy         policy = {a->engine, r->tok, r->tpl};
     Problem        problem[CHUNK];
     Buf            prompt[CHUNK];
     Rollout        roll[CHUNK];
     const char    *text[CHUNK];
     int            rc = 0;
+    a->first = first;
+    a->right = *kept;
     memset(prompt, 0, sizeof prompt);
     memset(roll, 0, sizeof roll);
     for (int i = 0; i < n && rc == 0; i++) {
@@ -136,7 +153,7 @@ static int sample_chunk(Asking *a, int first, int n, Buf *out, int *kept, aha_er
         rollout_free(&roll[i]);
         buf_free(&prompt[i]);
     }
-    run_progress(r, s, first + n, (int64_t)s->n * s->samples, false, "%d right", *kept);
+    run_progress(r, s, first + n, (int64_t)s->n * s->samples, first + n == s->n * s->samples, "%d right", *kept);
     return rc;
 }
 
