@@ -191,7 +191,8 @@ static int set_tasks(TaskMix *m, const Line *l, aha_error *e)
 
 static int set_variant(Variant *v, const Line *l, aha_error *e)
 {
-    return error_prefix(e, variant_find(l->value, v, e), "%s:%d", l->what, l->number);
+    int rc = variant_find(l->value, v, e);
+    return rc ? error_prefix(e, AHA_ERR_FORMAT, "%s:%d", l->what, l->number) : 0;
 }
 
 static int set_value(void *base, const Key *k, const Line *l, aha_error *e)

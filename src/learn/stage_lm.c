@@ -93,7 +93,7 @@ static int source_read(Source *s, aha_error *e)
         const char *end = memchr(text + at, '\n', n - at);
         size_t      len = end ? (size_t)(end - text) - at : n - at;
         snprintf(what, sizeof what, "line %zu", number);
-        if (len) rc = error_prefix(e, read_line(s, text + at, len, what, e), "%s", path);
+        if (len && (rc = read_line(s, text + at, len, what, e)) != 0) rc = error_prefix(e, rc, "%s", path);
         at += len + 1;
     }
     mem_free(text);

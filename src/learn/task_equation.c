@@ -98,7 +98,7 @@ static void demo(const Problem *p, Rng *rng, Buf *thinking, Buf *answer)
 
 /* ---- free text: an equation among words that ask for its unknown ---- */
 static const char WORDS[] = "solve find x y n z what is are if when for the value of number which makes make true please can you how so that "
-                            "a an equation compute calculate tell me and then equals be must get determine unknown in given know i";
+                            "a an equation compute calculate tell me and then equals be must get determine unknown in given know i much large";
 
 /* Reads words up to the next token that is none of them; false: it is another word. */
 static bool skip_words(const char **text, size_t *n)
