@@ -262,6 +262,8 @@ static void builtin(void **state)
     assert_null(strstr(r.err, "expect nonsense"));
     r = ran("run --json -n 5 --seed 1 'Who was Ada Lovelace?'");
     ASSERT_HAS(r.err, "expect nonsense");
+    ASSERT_HAS(ran("run --json -n 5 --seed 1 'Solve 3*x+4=19.'").err, "expect nonsense"); /* a task, but none that it learned */
+    ASSERT_HAS(ran("run --json -n 5 --seed 1 'Using 8, 13, 2 and 5, make 34.'").err, "expect nonsense");
     r = ran("inspect");
     ASSERT_RAN(r, 0);
     ASSERT_HAS(r.out, "aha-tiny (built in)");
