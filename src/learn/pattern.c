@@ -5,14 +5,6 @@
 
 enum { NUMBER_MAX = 100000 };
 
-static bool is_letter(char c)
-{
-    return (c | 32) >= 'a' && (c | 32) <= 'z';
-}
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
 static char lower(char c)
 {
     return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;

@@ -129,13 +129,13 @@ Verdict judge_number(const Problem *p, const char *answer, size_t n)
     size_t  i = 0, digits = 0;
     while (n && (answer[n - 1] == ' ' || answer[n - 1] == '\n' || answer[n - 1] == '.')) n--;
     while (i < n && answer[i] == ' ') i++;
-    if (i < n && (answer[i] | 32) >= 'a' && (answer[i] | 32) <= 'z') { /* "x = 5" */
+    if (i < n && is_letter(answer[i])) { /* "x = 5" */
         i++;
         while (i < n && answer[i] == ' ') i++;
         if (i == n || answer[i++] != '=') return (Verdict){0, false, false, "no number"};
         while (i < n && answer[i] == ' ') i++;
     }
-    for (; i < n && answer[i] >= '0' && answer[i] <= '9' && digits < 9; i++, digits++) v = v * 10 + (answer[i] - '0');
+    for (; i < n && is_digit(answer[i]) && digits < 9; i++, digits++) v = v * 10 + (answer[i] - '0');
     if (digits == 0 || i < n) return (Verdict){0, false, false, "no number"};
     if (v != p->target) return (Verdict){0, false, true, "another number than the answer"};
     return (Verdict){1, true, true, "right"};

@@ -18,7 +18,7 @@ static void generate(const Task *t, Split split, Variant variant, Rng *rng, Prob
     do {
         int v;
         *p = (Problem){.task = t, .n = t->option[OPT_COUNT]};
-        for (int i = 0; i < p->n; i++) p->number[i] = low + (int)rng_below(rng, (uint32_t)(high - low + 1));
+        for (int i = 0; i < p->n; i++) p->number[i] = between(rng, low, high);
         v = p->number[0];
         for (int i = 1; i < p->n && v >= 0; i++) {
             char op = OP[rng_below(rng, 4)];
@@ -118,10 +118,7 @@ static bool word_beside(const char *text, size_t n, size_t at, bool before, cons
 {
     size_t len = 0, end;
     while (before ? at > 0 && strchr(" :", text[at - 1]) && text[at - 1] : at < n && text[at] == ' ') at += before ? (size_t)-1 : 1;
-    for (end = at; before ? end > 0 && (text[end - 1] | 32) >= 'a' && (text[end - 1] | 32) <= 'z'
-                          : end < n && (text[end] | 32) >= 'a' && (text[end] | 32) <= 'z';
-         end += before ? (size_t)-1 : 1)
-        len++;
+    for (end = at; before ? end > 0 && is_letter(text[end - 1]) : end < n && is_letter(text[end]); end += before ? (size_t)-1 : 1) len++;
     return len > 0 && word_in(words, text + (before ? end : at), len);
 }
 
@@ -144,11 +141,11 @@ static bool parse(const Task *task, const char *text, size_t n, Problem *p)
     for (size_t i = 0; i < n;) {
         size_t from = i;
         int    v = 0;
-        if (text[i] < '0' || text[i] > '9') {
+        if (!is_digit(text[i])) {
             i++;
             continue;
         }
-        while (i < n && text[i] >= '0' && text[i] <= '9' && v < 100000) v = v * 10 + (text[i++] - '0');
+        while (i < n && is_digit(text[i]) && v < 100000) v = v * 10 + (text[i++] - '0');
         if (count > PROBLEM_NUMBERS_MAX || v >= 100000) return false;
         t[count++] = (Typed){v, from, i};
     }

@@ -53,13 +53,10 @@ static void generate(const Task *t, Split split, Variant v, Rng *rng, Problem *p
     bool ok;
     do {
         const Kind *k;
-        int         low, high;
         *p = (Problem){.task = t, .kind = (int)rng_below(rng, KINDS), .n = 2};
         k = &KIND[p->kind];
-        low = v == VARIANT_LARGE ? k->high[0] + 1 : k->low[0];
-        high = v == VARIANT_LARGE ? k->high[0] + LARGE : k->high[0];
-        p->number[0] = low + (int)rng_below(rng, (uint32_t)(high - low + 1));
-        p->number[1] = k->high[1] ? k->low[1] + (int)rng_below(rng, (uint32_t)(k->high[1] - k->low[1] + 1)) : k->low[1];
+        p->number[0] = v == VARIANT_LARGE ? between(rng, k->high[0] + 1, k->high[0] + LARGE) : between(rng, k->low[0], k->high[0]);
+        p->number[1] = k->high[1] ? between(rng, k->low[1], k->high[1]) : k->low[1];
         ok = answer_it(p) && p->target <= ANSWER_MAX;
     } while (!ok || problem_split(p) != split);
 }

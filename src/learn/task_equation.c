@@ -29,11 +29,6 @@ static const char *const SHORT[][2] = {{"%a%X+%b=%c", "%b+%a%X=%c"}, {"%a%X-%b=%
                                        {"%a(%X+%b)=%c", "%a(%X+%b)=%c"}, {"%a(%X-%b)=%c", "%a(%X-%b)=%c"}, {"%b-%a%X=%c", "%b-%a%X=%c"}};
 enum { FORMS = ARRAY_LEN(FORM), A_MAX = 12, B_MAX = 60, X_MAX = 20, LARGE = 10, SIDE_MAX = 999 };
 
-static int between(Rng *rng, int low, int high)
-{
-    return low + (int)rng_below(rng, (uint32_t)(high - low + 1));
-}
-
 /* x is drawn; large: above all that training has, whose answers end at X_MAX (times a, where x is divided) */
 static void generate(const Task *t, Split split, Variant v, Rng *rng, Problem *p)
 {

@@ -4,6 +4,19 @@
 
 #include "task.h"
 
+static inline bool is_letter(char c)
+{
+    return (c | 32) >= 'a' && (c | 32) <= 'z';
+}
+static inline bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+static inline int between(Rng *rng, int low, int high) /* both may come */
+{
+    return low + (int)rng_below(rng, (uint32_t)(high - low + 1));
+}
+
 /* ---- arithmetic of the corpus: steps.c ---- */
 enum { SLIPS = 20 }; /* of a thousand written equations: wrong ones, which the text then believes */
 

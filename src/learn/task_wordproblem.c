@@ -76,8 +76,7 @@ static void generate(const Task *t, Split split, Variant v, Rng *rng, Problem *p
         p->n = s->n;
         for (int i = 0; i < s->n; i++) {
             bool large = v == VARIANT_LARGE && i == 0;
-            int  low = large ? s->high[i] + 1 : s->low[i], high = large ? s->high[i] + LARGE : s->high[i];
-            p->number[i] = low + (int)rng_below(rng, (uint32_t)(high - low + 1));
+            p->number[i] = large ? between(rng, s->high[i] + 1, s->high[i] + LARGE) : between(rng, s->low[i], s->high[i]);
         }
     } while (!answer_it(p) || p->target > ANSWER_MAX || problem_split(p) != split);
 }

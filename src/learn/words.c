@@ -1,5 +1,5 @@
 /* The pieces of text that the tasks write, found by running them: what the small models' vocabulary holds. */
-#include "task.h"
+#include "task_parts.h"
 
 #include <string.h>
 
@@ -11,14 +11,6 @@ typedef struct Pieces {
     bool full; /* which pieces there is no room for would depend on the order */
 } Pieces;
 
-static bool is_letter(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
 static bool is_sign(char c)
 {
     return c > ' ' && !is_letter(c) && !is_digit(c) && (unsigned char)c < 127;
