@@ -82,6 +82,7 @@ static void wrong_usage(void **state)
         {"score -m $M --tokens 0,99999", 2, "position 1 is token 99999"},
         {"eval contdown -m $M", 2, "countdown3"},
         {"eval", 2, "a task is expected"},
+        {"eval countdown -m $M --variant huge", 2, "there are: wording"},
         {"learn", 2, "a recipe is expected"},
         {"tokenize -m $M --decode --chat", 2, "--decode"},
         {"bench -m $M -p 4000 -n 100", 2, "this model has 4096"},
@@ -261,6 +262,8 @@ static void builtin(void **state)
     assert_null(strstr(r.err, "expect nonsense"));
     r = ran("run --json -n 5 --seed 1 'Who was Ada Lovelace?'");
     ASSERT_HAS(r.err, "expect nonsense");
+    ASSERT_HAS(ran("run --json -n 5 --seed 1 'Solve 3*x+4=19.'").err, "expect nonsense"); /* a task, but none that it learned */
+    ASSERT_HAS(ran("run --json -n 5 --seed 1 'Using 8, 13, 2 and 5, make 34.'").err, "expect nonsense");
     r = ran("inspect");
     ASSERT_RAN(r, 0);
     ASSERT_HAS(r.out, "aha-tiny (built in)");
@@ -455,6 +458,13 @@ static void eval(void **state)
     char *first = mem_strdup(r.out);
     assert_string_equal(first, ran("eval countdown3 -m $M --n 6 --samples 2 --max-tokens 30 --json --threads 1").out);
     mem_free(first);
+    r = ran("eval countdown5 -m $M --variant large --n 2 --max-tokens 4 --json");
+    ASSERT_RAN(r, 0);
+    j = parsed(r.out);
+    assert_string_equal(text_of(j, "task"), "countdown5");
+    assert_string_equal(text_of(j, "variant"), "large");
+    json_decref(j);
+    ASSERT_HAS(ran("eval equation -m $M --variant wording --n 2 --max-tokens 4").out, "equation, variant wording");
     r = ran("eval countdown -m $M --n 2 --max-tokens 10 --examples 1");
     ASSERT_RAN(r, 0);
     ASSERT_HAS(r.out, "pass@1");

@@ -4,6 +4,7 @@
 #include "learn/checkpoint.h"
 #include "learn/learn.h"
 #include "learn/rollout.h"
+#include "learn/run.h"
 #include "learn/task.h"
 #include "testlib.h"
 
@@ -16,10 +17,10 @@ static const char RECIPE[] =
     "name = test\nseed = 3\ncontext = 256\nslot_tokens = 300\ncheckpoint_s = 1000\n"
     "[model]\nd_model = 32\nn_layer = 2\nn_dense_first = 1\nn_head = 2\nnope = 8\nrope_dim = 4\nv_dim = 8\nq_lora = 16\n"
     "kv_lora = 16\nd_ff = 48\nn_expert = 4\nn_expert_used = 2\nn_shared = 1\nd_expert = 24\nn_mtp = 1\n"
-    "[pretrain base]\ntasks = countdown3\ntokens = 9k\nbatch_tokens = 900\nmuon_lr = 0.02\n"
-    "[grpo rl]\ntasks = countdown3\nsteps = 3\nquestions = 2\ngroup = 4\nminibatches = 2\nmax_new = 40\nbeta = 0.01\ndrop_equal = false\n"
+    "[pretrain base]\ntasks = countdown3\ntasks_end = equation:3 direct\ntokens = 9k\nbatch_tokens = 900\nmuon_lr = 0.02\n"
+    "[grpo rl]\ntasks = countdown3\ntasks_end = equation\nsteps = 3\nquestions = 2\ngroup = 4\nminibatches = 2\nmax_new = 40\nbeta = 0.01\ndrop_equal = false\neval_every = 2\neval_n = 3\n"
     "[sample own]\ntasks = countdown3\nfrom = base\nn = 4\nfile = own.jsonl\nmax_new = 40\n"
-    "[eval look]\ntasks = countdown3\nn = 6\nsamples = 2\nmax_new = 40\n";
+    "[eval look]\ntasks = countdown3 countdown5\nvariant = large\nn = 6\nsamples = 2\nmax_new = 40\n";
 
 static char g_dir[256];
 
@@ -364,7 +365,7 @@ static void another_recipe_is_refused(void **state)
 static void recipes_are_checked(void **state)
 {
     static const char *const BAD[] = {
-        "name = ../x\n[pretrain a]\ntasks = t\ntokens = 1\n",
+        "name = ../x\n[pretrain a]\ntasks = countdown3\ntokens = 1\n",
         "name = x\n",
         "name = x\nseeed = 1\n",
         "name = x\n[model]\nd_model = 0\n",
@@ -375,13 +376,21 @@ static void recipes_are_checked(void **state)
         "name = x\n[pretrain ../a]\n",
         "name = x\n[what a]\n",
         "name = x\n[pretrain a\n",
-        "name = x\n[pretrain a]\ntasks = t\n",
-        "name = x\n[pretrain a]\ntasks = t:0\ntokens = 5\n",
-        "name = x\n[pretrain a]\ntasks = t\ntokens = 5\n[pretrain a]\ntasks = t\ntokens = 5\n",
-        "name = x\n[pretrain a]\ntasks = t\ntokens = 5\nfrom = b\n",
+        "name = x\n[pretrain a]\ntasks = countdown3\n",
+        "name = x\n[pretrain a]\ntasks = countdown3:0\ntokens = 5\n",
+        "name = x\n[pretrain a]\ntasks = countdown3\ntokens = 5\n[pretrain a]\ntasks = countdown3\ntokens = 5\n",
+        "name = x\n[pretrain a]\ntasks = countdown3\ntokens = 5\nfrom = b\n",
         "name = x\njust words\n",
         "name = x\n[sft a]\n",
-        "name = x\n[grpo a]\ntasks = t\nquestions = 1\nminibatches = 2\n",
+        "name = x\n[grpo a]\ntasks = countdown3\nquestions = 1\nminibatches = 2\n",
+        "name = x\n[eval a]\ntasks = countdwn3\n",
+        "name = x\n[eval a]\ntasks = countdown3:1e300\n",
+        "name = x\n[pretrain a]\ntasks = countdown5\ntokens = 5\n",
+        "name = x\n[pretrain a]\ntasks = countdown3\ntasks_end = countdown5\ntokens = 5\n",
+        "name = x\n[grpo a]\ntasks = countdown5\n",
+        "name = x\n[eval a]\ntasks = countdown3\ntasks_end = equation\n",
+        "name = x\n[eval a]\ntasks = countdown3\nvariant = huge\n",
+        "name = x\n[grpo a]\ntasks = countdown3\nvariant = large\n",
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
@@ -393,12 +402,65 @@ static void recipes_are_checked(void **state)
     }
 }
 
+static Recipe recipe_of(const char *text)
+{
+    Recipe    r;
+    aha_error e = {0};
+    ASSERT_OK(recipe_parse(&r, text, strlen(text), "recipe", &e), e);
+    return r;
+}
+
+/* The share that a task gets at this progress, by asking for a thousand evenly spread numbers */
+static double share_of(const Stage *s, const Task *t, double progress)
+{
+    int n = 0;
+    for (int i = 0; i < 1000; i++) n += stage_pick_task(s, progress, (i + 0.5) / 1000) == t;
+    return n / 1000.0;
+}
+
+static void shares_move_over_a_stage(void **state)
+{
+    Recipe       r = recipe_of("name = x\n[pretrain a]\ntasks = countdown3:3 equation:1\ntasks_end = countdown4:9 countdown3:1\ntokens = 5\n"
+                               "[pretrain b]\ntasks = countdown3:3 equation:1\ntokens = 5\n[eval c]\ntasks = countdown5\n");
+    const Stage *a = &r.stage[0], *b = &r.stage[1];
+    const Task  *task[TASKS_MAX];
+    (void)state;
+    assert_float_equal(share_of(a, &task_countdown3, 0), 0.75, 0.002);
+    assert_float_equal(share_of(a, &task_equation, 0), 0.25, 0.002);
+    assert_float_equal(share_of(a, &task_countdown4, 0), 0, 0);
+    assert_float_equal(share_of(a, &task_countdown3, 0.5), 0.425, 0.002);
+    assert_float_equal(share_of(a, &task_equation, 0.5), 0.125, 0.002);
+    assert_float_equal(share_of(a, &task_countdown4, 0.5), 0.45, 0.002);
+    assert_float_equal(share_of(a, &task_countdown3, 1), 0.1, 0.002);
+    assert_float_equal(share_of(a, &task_countdown4, 1.5), 0.9, 0.002); /* the last batch goes beyond the budget */
+    for (int i = 0; i <= 10; i++) assert_float_equal(share_of(b, &task_countdown3, i / 10.0), 0.75, 0.002);
+    assert_int_equal(stage_tasks(a, task), 3);
+    assert_int_equal(recipe_tasks(&r, task), 4);
+    recipe_free(&r);
+    r = recipe_of("name = x\n[sft a]\nfile = a.jsonl\n");
+    assert_true(recipe_tasks(&r, task) >= 6); /* nothing named: the words of all */
+    recipe_free(&r);
+}
+
+/* Every stage logged what it was asked for: checks of all its tasks, the variant where there is one. */
+static void evals_say_task_and_variant(void **state)
+{
+    char *log = without_times(dir_of("whole"));
+    (void)state;
+    assert_non_null(strstr(log, "{\"stage\":\"look\",\"kind\":\"eval\",\"step\":0,\"task\":\"countdown3\",\"variant\":\"large\","));
+    assert_non_null(strstr(log, "{\"stage\":\"look\",\"kind\":\"eval\",\"step\":0,\"task\":\"countdown5\",\"variant\":\"large\","));
+    assert_non_null(strstr(log, "{\"stage\":\"rl\",\"kind\":\"eval\",\"step\":2,\"task\":\"countdown3\",\"temperature\""));
+    assert_non_null(strstr(log, "{\"stage\":\"rl\",\"kind\":\"eval\",\"step\":2,\"task\":\"equation\",\"temperature\""));
+    free(log);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_change_no_bit),         cmocka_unit_test(bad_steps_are_not_taken),
         cmocka_unit_test(sampler_and_trainer_agree),     cmocka_unit_test(recipes_are_checked),
-        cmocka_unit_test(stopped_and_resumed_is_the_same), cmocka_unit_test(killed_and_resumed_is_the_same),
+        cmocka_unit_test(shares_move_over_a_stage),      cmocka_unit_test(stopped_and_resumed_is_the_same),
+        cmocka_unit_test(evals_say_task_and_variant),    cmocka_unit_test(killed_and_resumed_is_the_same),
         cmocka_unit_test(another_recipe_is_refused),     cmocka_unit_test(faults_leave_a_whole_checkpoint),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -15,11 +15,17 @@ void builtin_introduce(const ModelSet *s)
     say("It solves number puzzles like " BUILTIN_EXAMPLE " Another model: -m DIR");
 }
 
+/* A question of the one task that the built-in model was trained on. */
+static bool made_for(const char *text, size_t n, Problem *p)
+{
+    return task_parse(text, n, p) && p->task == &task_countdown3;
+}
+
 void builtin_caution(const ModelSet *s, const char *text, size_t n)
 {
     static bool said;
     Problem     p;
-    if (!s->builtin || said || task_parse(text, n, &p)) return;
+    if (!s->builtin || said || made_for(text, n, &p)) return;
     said = true;
     say("aha-tiny was not made for this question: expect nonsense. Try " BUILTIN_EXAMPLE);
 }
@@ -28,7 +34,7 @@ void builtin_verdict(const ModelSet *s, const char *question, size_t n_question,
 {
     Problem p;
     Verdict v;
-    if (!s->builtin || !n_answer || !term_is(STDERR_FILENO) || !task_parse(question, n_question, &p)) return;
+    if (!s->builtin || !n_answer || !term_is(STDERR_FILENO) || !made_for(question, n_question, &p)) return;
     v = problem_judge(&p, answer, n_answer);
     say_raw(term_style(STDERR_FILENO, STYLE_DIM));
     if (v.correct)

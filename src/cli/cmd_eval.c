@@ -13,7 +13,7 @@ typedef struct EvalArgs {
     double      temperature, top_p;
     uint64_t    seed;
     bool        json, train, has_seed;
-    const char *variant;
+    Variant     variant;
     const Engine *engine;
     Progress    bar;
     int         done, judged, right; /* answers */
@@ -27,7 +27,8 @@ static const Help HELP = {
     "  aha eval countdown\n"
     "  aha eval countdown -m runs/laptop/rl --n 1000 --temperature 0.6\n"
     "  aha eval countdown -m runs/laptop/base --n 200 --samples 64 --json\n"
-    "  aha eval countdown --examples 3     shows three answers\n"};
+    "  aha eval countdown --examples 3     shows three answers\n"
+    "  aha eval countdown --variant large\n"};
 
 static void on_progress(void *user, int done, int total, int judged, int right)
 {
@@ -70,8 +71,8 @@ static void show_examples(const EvalResult *r)
 static void show_text(const EvalArgs *a, const Task *t, const ModelSet *s, const EvalResult *r)
 {
     char time[32];
-    out_fmt("%s, %s: %d %s problems, %d answer%s each, temperature %g, top-p %g, at most %d tokens, seed %llu\n", s->path, t->name, r->n,
-            a->train ? "training" : "held-out", r->samples, r->samples > 1 ? "s" : "", a->temperature, a->top_p, a->max_tokens,
+    out_fmt("%s, %s%s%s: %d %s problems, %d answer%s each, temperature %g, top-p %g, at most %d tokens, seed %llu\n", s->path, t->name,
+            a->variant ? ", variant " : "", a->variant ? variant_name(a->variant) : "", r->n, a->train ? "training" : "held-out", r->samples, r->samples > 1 ? "s" : "", a->temperature, a->top_p, a->max_tokens,
             (unsigned long long)a->seed);
     out_fmt("  pass@1              %5.1f%%   (95%%: %.1f to %.1f)\n", 100 * r->pass1.p, 100 * r->pass1.lo, 100 * r->pass1.hi);
     for (int i = 0; i < r->n_k; i++)
@@ -94,7 +95,7 @@ static void show_json(const EvalArgs *a, const Task *t, const ModelSet *s, const
     buf_json(&b, s->path, strlen(s->path));
     buf_fmt(&b, ",\"task\":\"%s\",\"split\":\"%s\",\"variant\":", t->name, a->train ? "train" : "held_out");
     if (a->variant)
-        buf_json(&b, a->variant, strlen(a->variant));
+        buf_fmt(&b, "\"%s\"", variant_name(a->variant));
     else
         buf_str(&b, "null");
     buf_fmt(&b, ",\"seed\":%llu,\"temperature\":%g,\"top_p\":%g,\"max_tokens\":%d,\"isa\":\"%s\",", (unsigned long long)a->seed, a->temperature,
@@ -123,7 +124,7 @@ static int eval(EvalArgs *a, const Task *t, ModelSet *s, aha_error *e)
 {
     int64_t     answers = (int64_t)a->n * a->samples;
     int         seqs = answers < SEQS_MAX ? (int)answers : SEQS_MAX, rc;
-    EvalOptions o = {.task = t->name, .variant = a->variant, .n = a->n, .samples = a->samples, .temperature = a->temperature,
+    EvalOptions o = {.task = t, .variant = a->variant, .n = a->n, .samples = a->samples, .temperature = a->temperature,
                      .top_p = a->top_p, .max_new = a->max_tokens, .seed = a->seed, .train_split = a->train, .examples = a->examples,
                      .progress = on_progress, .stop = on_stop, .user = a};
     EvalResult  r = {0};
@@ -165,7 +166,7 @@ int cmd_eval(int argc, char **argv)
     EvalArgs    a = {.model = MODEL_ARGS_INIT, .n = 500, .samples = 1, .max_tokens = 1024, .temperature = 0.6, .top_p = 1, .seed = 1};
     ModelSet    s;
     aha_error   e = {0};
-    const char *name = NULL;
+    const char *name = NULL, *variant = NULL;
     const Task *t;
     int         rc;
     const Option options[] = {
@@ -177,7 +178,7 @@ int cmd_eval(int argc, char **argv)
         OPT_FLOAT(0, "top-p", &a.top_p, 1e-6, 1, "P", "of sampling; 1: off"),
         OPT_INT(0, "max-tokens", &a.max_tokens, 1, 1 << 20, "N", "of thinking and answer; one that is cut short is wrong"),
         OPT_SEED("seed", &a.seed, &a.has_seed, "of problems and answers; without it 1"),
-        OPT_STRING(0, "variant", &a.variant, "NAME", "a task's own harder variant, where it has one"),
+        OPT_STRING(0, "variant", &variant, "NAME", "wording: in words that no training shows; large: with numbers beyond training's"),
         OPT_FLAG(0, "train-split", &a.train, "problems of the kind that training saw, instead of held-out ones"),
         OPT_INT(0, "examples", &a.examples, 0, 1000, "N", "show so many answers with their thinking"),
         OPT_FLAG(0, "json", &a.json, "the result as one JSON object"),
@@ -186,6 +187,10 @@ int cmd_eval(int argc, char **argv)
     int status = options_parse(&HELP, options, argc, argv, &name, 1, NULL);
     if (status != OPTIONS_GO_ON) return status;
     if (!name || !(t = task_find(name, &e))) return wrong_task(name);
+    if (variant_find(variant, &a.variant, &e)) {
+        say("--variant: %s", e.text);
+        return CLI_USAGE;
+    }
     if (a.examples > a.n) a.examples = a.n;
     if ((rc = model_set_open(&s, &a.model, MODEL_WEIGHTS | MODEL_NEEDS_TEXT, &e)) != 0) return fail(&e);
     builtin_introduce(&s);

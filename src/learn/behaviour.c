@@ -1,12 +1,8 @@
 /* Reads a thinking text: its equations (arithmetic = a number, checked exactly) and the words that mark behaviours. */
-#include "task.h"
+#include "task_parts.h"
 
 #include <string.h>
 
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
 static bool in_expression(char c)
 {
     return is_digit(c) || strchr("+-*/() ", c);

@@ -2,7 +2,6 @@
 #include "evaluate.h"
 
 #include "rollout.h"
-#include "task.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -122,7 +121,7 @@ static int eval_chunk(Eval *v, int first, int n, aha_error *e)
     for (int i = 0; i < n && rc == 0; i++) {
         Rng rng = {o->seed ^ STREAM_EVAL_PROBLEM, (uint64_t)(first + i), 0};
         buf_reset(&v->prompt[i]);
-        rc = problem_named(o->task, o->train_split ? SPLIT_TRAIN : SPLIT_HELD_OUT, &rng, &v->problem[i], &v->prompt[i], e);
+        rc = problem_new(o->task, o->train_split ? SPLIT_TRAIN : SPLIT_HELD_OUT, o->variant, &rng, &v->problem[i], &v->prompt[i], e);
         text[i] = v->prompt[i].data;
     }
     if (rc == 0) rc = rollout_run(&v->policy, text, n, &ro, v->roll, e);

@@ -5,10 +5,11 @@
 #include "../infer/infer.h"
 #include "../judge/judge.h"
 #include "../text/text.h"
+#include "task.h"
 
 typedef struct EvalOptions {
-    const char *task;      /* its name */
-    const char *variant;   /* the task's own name of an out-of-distribution variant, or NULL */
+    const Task *task;
+    Variant     variant;
     int         n;         /* problems */
     int         samples;   /* answers per problem */
     double      temperature, top_p;

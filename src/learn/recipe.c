@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RECIPE_BYTES_MAX = 1 << 20 };
+enum { RECIPE_BYTES_MAX = 1 << 20, SHARE_MAX = 1000000 };
 
-typedef enum ValueType { V_INT, V_COUNT /* 6M, 30k */, V_NUM, V_BOOL, V_STR, V_TASKS } ValueType;
+typedef enum ValueType { V_INT, V_COUNT /* 6M, 30k */, V_NUM, V_BOOL, V_STR, V_TASKS, V_VARIANT } ValueType;
 
 typedef struct Key {
     const char *section; /* "" before the first section, "model", "stage" */
@@ -52,7 +52,9 @@ static const Key KEYS[] = {
     {"model", "rope_theta", V_NUM, M(rope.theta), 1, 1e12, "base of the rotation's frequencies (10000)"},
     {"model", "route_scale", V_NUM, M(route_scale), 0, 1e3, "factor on the experts' weights (2.5)"},
     {"stage", "from", V_STR, S(from), 0, 0, "the stage whose model it starts from (the one before)"},
-    {"stage", "tasks", V_TASKS, 0, 0, 0, 0, "tasks and their shares: countdown3:3 equation:1"},
+    {"stage", "tasks", V_TASKS, S(tasks), 0, 0, "tasks and their shares: countdown3:3 equation:1"},
+    {"stage", "tasks_end", V_TASKS, S(tasks_end), 0, 0, "pretrain, grpo: the shares move to these, linearly until the stage's end"},
+    {"stage", "variant", V_VARIANT, S(variant), 0, 0, "eval: wording or large, problems unlike all that training shows"},
     {"stage", "tokens", V_COUNT, S(tokens), 1, 1e12, "budget of a pretrain stage"},
     {"stage", "batch_tokens", V_COUNT, S(batch_tokens), 1, 1e8, "tokens of an update (3072)"},
     {"stage", "steps", V_INT, S(steps), 0, 1e8, "grpo: rounds of rollouts and updates"},
@@ -172,21 +174,27 @@ static bool parse_number(const char *s, bool suffix, double *out)
     return *end == 0 && v == v;
 }
 
-static int set_tasks(Stage *s, const Line *l, aha_error *e)
+static int set_tasks(TaskMix *m, const Line *l, aha_error *e)
 {
     char *save = NULL;
-    s->n_task = 0;
-    for (char *w = strtok_r(l->value, " \t,", &save); w; w = strtok_r(NULL, " \t,", &save)) {
-        StageTask *t = &s->task[s->n_task];
-        char      *colon = strchr(w, ':');
-        if (s->n_task == STAGE_TASKS_MAX) return bad(l, e, "at most 8 tasks");
-        t->share = 1;
-        if (colon && (!parse_number(colon + 1, false, &t->share) || t->share <= 0)) return bad(l, e, "NAME:SHARE with a share above 0");
+    m->n = 0;
+    for (char *w = strtok_r(l->value, " \t,", &save); w; w = strtok_r(NULL, " \t,", &save), m->n++) {
+        char *colon = strchr(w, ':');
+        if (m->n == STAGE_TASKS_MAX) return bad(l, e, "at most 8 tasks");
+        m->share[m->n] = 1;
+        if (colon && (!parse_number(colon + 1, false, &m->share[m->n]) || m->share[m->n] <= 0 || m->share[m->n] > SHARE_MAX))
+            return bad(l, e, "NAME:SHARE with a share above 0, at most a million");
         if (colon) *colon = 0;
-        if (snprintf(t->name, sizeof t->name, "%s", w) >= (int)sizeof t->name) return bad(l, e, "shorter names");
-        s->n_task++;
+        m->task[m->n] = task_find(w, e);
+        if (!m->task[m->n]) return error_prefix(e, AHA_ERR_FORMAT, "%s:%d", l->what, l->number);
     }
-    return s->n_task ? 0 : bad(l, e, "at least one task");
+    return m->n ? 0 : bad(l, e, "at least one task");
+}
+
+static int set_variant(Variant *v, const Line *l, aha_error *e)
+{
+    int rc = variant_find(l->value, v, e);
+    return rc ? error_prefix(e, AHA_ERR_FORMAT, "%s:%d", l->what, l->number) : 0;
 }
 
 static int set_value(void *base, const Key *k, const Line *l, aha_error *e)
@@ -196,7 +204,8 @@ static int set_value(void *base, const Key *k, const Line *l, aha_error *e)
     double v = 0;
     bool   b;
     switch (k->type) {
-    case V_TASKS: return set_tasks(base, l, e);
+    case V_TASKS: return set_tasks(at, l, e);
+    case V_VARIANT: return set_variant(at, l, e);
     case V_STR:
         if (strlen(l->value) >= k->size) return bad(l, e, "a shorter text");
         memcpy(at, l->value, strlen(l->value) + 1);
@@ -293,6 +302,46 @@ static int parse_line(Recipe *r, Line *l, char *s, const char **section, aha_err
     return unknown(l, *section, e);
 }
 
+static int add_tasks(const TaskMix *m, const Task *out[TASKS_MAX], int n)
+{
+    for (int i = 0; i < m->n; i++) {
+        int k = 0;
+        while (k < n && out[k] != m->task[i]) k++;
+        if (k == n) out[n++] = m->task[i];
+    }
+    return n;
+}
+
+int stage_tasks(const Stage *s, const Task *out[TASKS_MAX])
+{
+    return add_tasks(&s->tasks_end, out, add_tasks(&s->tasks, out, 0));
+}
+
+int recipe_tasks(const Recipe *r, const Task *out[TASKS_MAX])
+{
+    int                n = 0, all;
+    const Task *const *task = task_all(&all);
+    for (int i = 0; i < r->n_stage; i++) n = add_tasks(&r->stage[i].tasks_end, out, add_tasks(&r->stage[i].tasks, out, n));
+    for (int i = 0; n == 0 && i < all; i++) out[i] = task[i];
+    return n ? n : all;
+}
+
+/* A stage's tasks: named where they are needed, with a corpus where they are learned from. */
+static int check_tasks(const Stage *s, const char *what, aha_error *e)
+{
+    const Task *task[TASKS_MAX];
+    int         n = stage_tasks(s, task);
+    if (s->kind != STAGE_SFT && s->tasks.n == 0) return error_set(e, AHA_ERR_FORMAT, "%s: stage %s names no tasks", what, s->name);
+    if (s->tasks_end.n && s->kind != STAGE_PRETRAIN && s->kind != STAGE_GRPO)
+        return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has tasks_end, which only pretrain and grpo stages move to", what, s->name);
+    if (s->variant != VARIANT_NONE && s->kind != STAGE_EVAL)
+        return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has a variant: variants are for eval stages only, no training may show them", what, s->name);
+    for (int i = 0; i < n && s->kind != STAGE_EVAL; i++)
+        if (!task[i]->demo)
+            return error_set(e, AHA_ERR_FORMAT, "%s: stage %s trains on %s, which is for eval stages only: it has no corpus", what, s->name, task[i]->name);
+    return 0;
+}
+
 /* What single keys cannot say. */
 static int check(const Recipe *r, const char *what, aha_error *e)
 {
@@ -304,7 +353,7 @@ static int check(const Recipe *r, const char *what, aha_error *e)
         bool         found = !s->from[0];
         for (int j = 0; j < i; j++) found = found || strcmp(s->from, r->stage[j].name) == 0;
         if (!found) return error_set(e, AHA_ERR_FORMAT, "%s: stage %s comes from %s, which is no stage before it", what, s->name, s->from);
-        if (s->kind != STAGE_SFT && s->n_task == 0) return error_set(e, AHA_ERR_FORMAT, "%s: stage %s names no tasks", what, s->name);
+        if (check_tasks(s, what, e)) return AHA_ERR_FORMAT;
         if (s->kind == STAGE_PRETRAIN && s->tokens == 0)
             return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has no budget: tokens = ...", what, s->name);
         if ((s->kind == STAGE_SFT || s->kind == STAGE_SAMPLE) && !s->file[0])

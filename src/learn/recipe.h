@@ -3,6 +3,7 @@
 #define AHA_LEARN_RECIPE_H
 
 #include "../format/format.h"
+#include "task.h"
 #include "trainer.h"
 
 enum { RECIPE_STAGES_MAX = 32, STAGE_TASKS_MAX = 8 };
@@ -16,17 +17,18 @@ typedef enum StageKind {
     STAGE_COUNT
 } StageKind;
 
-typedef struct StageTask { /* "countdown3:2 equation:1": a task's name and its share */
-    char   name[48];
-    double share;
-} StageTask;
+typedef struct TaskMix { /* "countdown3:2 equation:1": tasks and their shares */
+    const Task *task[STAGE_TASKS_MAX];
+    double      share[STAGE_TASKS_MAX];
+    int         n;
+} TaskMix;
 
 typedef struct Stage {
     char      name[48];
     StageKind kind;
     char      from[48]; /* the stage whose model it starts from; empty: the one before */
-    StageTask task[STAGE_TASKS_MAX];
-    int       n_task;
+    TaskMix   tasks, tasks_end; /* pretrain, grpo: shares move from the first to the second; n 0: they stay */
+    Variant   variant;  /* eval */
     /* training */
     int64_t tokens;       /* pretrain: budget */
     int64_t batch_tokens; /* pretrain, sft: per update */
@@ -60,8 +62,6 @@ typedef struct Recipe {
     bool     keep_tape;
     double   checkpoint_s; /* seconds between checkpoints */
     Dtype    save_type;    /* of the models written after each stage */
-    char     task[STAGE_TASKS_MAX][48]; /* whose words the tokenizer gets */
-    int      n_task;
     Stage    stage[RECIPE_STAGES_MAX];
     int      n_stage;
     char    *text; /* the file itself, kept beside the results */
@@ -71,6 +71,10 @@ typedef struct Recipe {
 int  recipe_read(Recipe *r, const char *path, aha_error *e);
 int  recipe_parse(Recipe *r, const char *text, size_t n, const char *what, aha_error *e);
 void recipe_free(Recipe *r);
+/* The tasks that a stage names, each once; how many. */
+int  stage_tasks(const Stage *s, const Task *out[TASKS_MAX]);
+/* Those of all stages: whose words the tokenizer gets.  All that there are, when no stage names one. */
+int  recipe_tasks(const Recipe *r, const Task *out[TASKS_MAX]);
 /* Every key with its kind, default and help, for docs and `aha learn --help`. */
 typedef struct RecipeKey {
     const char *section, *name, *help;

@@ -47,15 +47,30 @@ bool run_stopping(const Run *r)
     return r->o->stop && r->o->stop(r->o->user);
 }
 
-const StageTask *stage_pick_task(const Stage *s, double u)
+static double mix_sum(const TaskMix *m)
 {
-    double all = 0, at = 0;
-    for (int i = 0; i < s->n_task; i++) all += s->task[i].share;
-    for (int i = 0; i < s->n_task; i++) {
-        at += s->task[i].share;
-        if (u * all < at) return &s->task[i];
+    double all = 0;
+    for (int i = 0; i < m->n; i++) all += m->share[i];
+    return all;
+}
+
+/* Takes the mix's shares times `weight` off *u; the task in whose share that ends, or NULL. */
+static const Task *mix_pick(const TaskMix *m, double weight, double *at, double u)
+{
+    for (int i = 0; i < m->n; i++) {
+        *at += m->share[i] * weight;
+        if (u < *at) return m->task[i];
     }
-    return &s->task[s->n_task - 1];
+    return NULL;
+}
+
+const Task *stage_pick_task(const Stage *s, double progress, double u)
+{
+    const TaskMix *first = &s->tasks, *last = &s->tasks_end;
+    double         at = 0, t = last->n ? progress < 1 ? progress : 1 : 0, sum = mix_sum(first), sum_last = last->n ? mix_sum(last) : 1;
+    const Task    *task = mix_pick(first, (1 - t) * sum_last, &at, u * sum * sum_last);
+    if (!task) task = mix_pick(last, t * sum, &at, u * sum * sum_last);
+    return task ? task : first->task[first->n - 1]; /* rounding */
 }
 
 const Stage *stage_source(const Run *r, const Stage *s)
@@ -193,19 +208,17 @@ static bool eval_stop(void *user)
     return run_stopping(user);
 }
 
-int training_eval(Training *t, int64_t step, aha_error *e)
+static int eval_task(Training *t, const Task *task, int64_t step, aha_error *e)
 {
     Run         *r = t->run;
     const Stage *s = t->st;
-    EvalOptions  o = {.task = s->task[0].name, .n = s->eval_n, .samples = s->eval_samples, .temperature = 0.6, .top_p = 0.95,
+    EvalOptions  o = {.task = task, .n = s->eval_n, .samples = s->eval_samples, .temperature = 0.6, .top_p = 0.95,
                       .max_new = s->max_new, .seed = r->seed, .examples = 2, .stop = eval_stop, .user = r};
     EvalResult   res;
     Buf          b = {0};
-    int          rc;
-    engine_weights_changed(t->engine);
-    rc = evaluate(&res, t->engine, r->tok, r->tpl, &o, e);
+    int          rc = evaluate(&res, t->engine, r->tok, r->tpl, &o, e);
     if (rc) return rc;
-    buf_fmt(&b, "\"task\":\"%s\",\"temperature\":0.6,", o.task);
+    buf_fmt(&b, "\"task\":\"%s\",\"temperature\":0.6,", task->name);
     eval_result_json(&res, &b);
     rc = run_log(r, s, "eval", step, &b, e);
     eval_result_free(&res);
@@ -213,12 +226,22 @@ int training_eval(Training *t, int64_t step, aha_error *e)
     return rc;
 }
 
+int training_eval(Training *t, int64_t step, aha_error *e)
+{
+    const Task *task[TASKS_MAX];
+    int         n = stage_tasks(t->st, task), rc = 0;
+    engine_weights_changed(t->engine);
+    for (int i = 0; i < n && rc == 0; i++) rc = eval_task(t, task[i], step, e);
+    return rc;
+}
+
 /* ---- the run ---- */
 static int build_tokenizer(Run *r, aha_error *e)
 {
+    const Task  *task[TASKS_MAX];
     const char **words = NULL;
     char         path[2048];
-    int          n, rc = task_words(&words, &n, e);
+    int          n, rc = task_words(task, recipe_tasks(&r->recipe, task), &words, &n, e);
     if (rc == 0) rc = tokenizer_build_json(words, n, &r->tokenizer_json, e);
     if (rc == 0) rc = tokenizer_parse(&r->tok, r->tokenizer_json, strlen(r->tokenizer_json), "the built tokenizer", e);
     if (rc == 0) rc = path_join(path, sizeof path, r->dir, "tokenizer.json", e);

@@ -46,13 +46,13 @@ int  training_tick(Training *t, aha_error *e);
 /* Writes the stage's model folder and its f32 weights; the state moves to the next stage. */
 int  training_end(Training *t, aha_error *e);
 void training_free(Training *t);
-/* Held-out accuracy of the model as it is, logged as an "eval" line. */
+/* Held-out accuracy of the model as it is, logged as an "eval" line for each of the stage's tasks. */
 int  training_eval(Training *t, int64_t step, aha_error *e);
 /* The rate's factor: warm-up by steps, then 1, then linear to lr_min over the last `decay` share of progress in [0,1]. */
 double lr_factor(const Stage *s, int64_t step, double progress);
 
-/* A task by a recipe's name ("countdown3"), and one of a stage's tasks by its share and a number in [0,1). */
-const StageTask *stage_pick_task(const Stage *s, double u);
+/* One of a stage's tasks, by the shares that it has at this progress in [0,1] and a number u in [0,1). */
+const Task *stage_pick_task(const Stage *s, double progress, double u);
 
 int stage_lm(Run *r, const Stage *s, aha_error *e);     /* pretrain and sft: stage_lm.c */
 int stage_grpo(Run *r, const Stage *s, aha_error *e);   /* stage_grpo.c */

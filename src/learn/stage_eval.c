@@ -55,13 +55,13 @@ static void asking_progress(void *user, int done, int total, int judged, int rig
         run_progress(a->run, a->st, done, total, false, "%.1fk tokens", tokens * 1e-3);
 }
 
-static int log_examples(Run *r, const Stage *s, const char *task, const EvalResult *res, aha_error *e)
+static int log_examples(Run *r, const Stage *s, const Task *task, const EvalResult *res, aha_error *e)
 {
     int rc = 0;
     for (int i = 0; i < res->n_example && rc == 0; i++) {
         const EvalExample *x = &res->example[i];
         Buf                b = {0};
-        buf_fmt(&b, "\"task\":\"%s\",\"prompt\":", task);
+        buf_fmt(&b, "\"task\":\"%s\",\"prompt\":", task->name);
         buf_json(&b, x->prompt, strlen(x->prompt));
         buf_str(&b, ",\"thinking\":");
         buf_json(&b, x->thinking, strlen(x->thinking));
@@ -74,16 +74,18 @@ static int log_examples(Run *r, const Stage *s, const char *task, const EvalResu
     return rc;
 }
 
-static int eval_task(Asking *a, const char *task, aha_error *e)
+static int eval_task(Asking *a, const Task *task, aha_error *e)
 {
     const Stage *s = a->st;
-    EvalOptions  o = {.task = task, .n = s->n, .samples = s->samples, .temperature = s->temperature, .top_p = s->top_p,
+    EvalOptions  o = {.task = task, .variant = s->variant, .n = s->n, .samples = s->samples, .temperature = s->temperature, .top_p = s->top_p,
                       .max_new = s->max_new, .seed = a->run->seed, .examples = 4, .progress = asking_progress, .stop = asking_stop, .user = a};
     EvalResult   res;
     Buf          b = {0};
     int          rc = evaluate(&res, a->engine, a->run->tok, a->run->tpl, &o, e);
     if (rc) return rc;
-    buf_fmt(&b, "\"task\":\"%s\",\"temperature\":%g,\"top_p\":%g,", task, s->temperature, s->top_p);
+    buf_fmt(&b, "\"task\":\"%s\",", task->name);
+    if (s->variant) buf_fmt(&b, "\"variant\":\"%s\",", variant_name(s->variant));
+    buf_fmt(&b, "\"temperature\":%g,\"top_p\":%g,", s->temperature, s->top_p);
     eval_result_json(&res, &b);
     rc = run_log(a->run, s, "eval", 0, &b, e);
     if (rc == 0) rc = log_examples(a->run, s, task, &res, e);
@@ -96,7 +98,7 @@ int stage_eval(Run *r, const Stage *s, aha_error *e)
 {
     Asking a;
     int    rc = asking_open(&a, r, s, e);
-    for (int i = 0; i < s->n_task && rc == 0; i++) rc = eval_task(&a, s->task[i].name, e);
+    for (int i = 0; i < s->tasks.n && rc == 0; i++) rc = eval_task(&a, s->tasks.task[i], e);
     asking_close(&a);
     return rc;
 }
@@ -144,7 +146,7 @@ static int sample_chunk(Asking *a, int first, int n, Buf *out, int *kept, aha_er
     memset(roll, 0, sizeof roll);
     for (int i = 0; i < n && rc == 0; i++) {
         Rng rng = {r->seed ^ STREAM_SAMPLE, (uint64_t)(first + i) / (uint64_t)s->samples, 1};
-        rc = problem_named(stage_pick_task(s, (double)rng_float(&rng))->name, SPLIT_TRAIN, &rng, &problem[i], &prompt[i], e);
+        rc = problem_new(stage_pick_task(s, 0, (double)rng_float(&rng)), SPLIT_TRAIN, VARIANT_NONE, &rng, &problem[i], &prompt[i], e);
         text[i] = prompt[i].data;
     }
     if (rc == 0) rc = rollout_run(&policy, text, n, &o, roll, e);

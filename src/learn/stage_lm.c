@@ -21,16 +21,16 @@ typedef struct Source {
     Buf          prompt, thinking, answer;
 } Source;
 
-static int corpus_ids(Source *s, int64_t index, Ids *out, int *n_prompt, aha_error *e)
+static int corpus_ids(Source *s, int64_t index, double progress, Ids *out, int *n_prompt, aha_error *e)
 {
-    uint64_t         stage = (uint64_t)(s->st - s->run->recipe.stage); /* a later stage's corpus goes on, it does not repeat */
-    Rng              rng = {s->run->seed ^ STREAM_CORPUS, stage << 48 | (uint64_t)index, 0};
-    const StageTask *st = stage_pick_task(s->st, (double)rng_float(&rng));
-    int              rc;
+    uint64_t    stage = (uint64_t)(s->st - s->run->recipe.stage); /* a later stage's corpus goes on, it does not repeat */
+    Rng         rng = {s->run->seed ^ STREAM_CORPUS, stage << 48 | (uint64_t)index, 0};
+    const Task *task = stage_pick_task(s->st, progress, (double)rng_float(&rng));
+    int         rc;
     buf_reset(&s->prompt);
     buf_reset(&s->thinking);
     buf_reset(&s->answer);
-    rc = corpus_sample_named(st->name, &rng, &s->prompt, &s->thinking, &s->answer, e);
+    rc = corpus_sample(task, &rng, &s->prompt, &s->thinking, &s->answer, e);
     if (rc) return rc;
     return sample_ids(s->run->tok, s->run->tpl, s->prompt.data, s->thinking.data ? s->thinking.data : "", s->answer.data ? s->answer.data : "",
                       out, n_prompt, e);
@@ -94,7 +94,7 @@ static int source_read(Source *s, aha_error *e)
         const char *end = memchr(text + at, '\n', n - at);
         size_t      len = end ? (size_t)(end - text) - at : n - at;
         snprintf(what, sizeof what, "line %zu", number);
-        if (len) rc = error_prefix(e, read_line(s, text + at, len, what, e), "%s", path);
+        if (len && (rc = read_line(s, text + at, len, what, e)) != 0) rc = error_prefix(e, rc, "%s", path);
         at += len + 1;
     }
     mem_free(text);
@@ -150,8 +150,9 @@ static void batch_free(LmBatch *b)
     mem_free(b->coef);
 }
 
-/* The next samples up to batch_tokens.  The weights of all trained tokens sum to 1. */
-static int batch_fill(LmBatch *b, Source *s, aha_error *e)
+/* The next samples up to batch_tokens, of the tasks' shares at this progress of the stage.  The weights of all trained
+ * tokens sum to 1. */
+static int batch_fill(LmBatch *b, Source *s, double progress, aha_error *e)
 {
     Run    *r = s->run;
     bool    sft = s->st->kind == STAGE_SFT;
@@ -160,7 +161,7 @@ static int batch_fill(LmBatch *b, Source *s, aha_error *e)
     b->tokens = 0;
     while (b->n < b->cap && b->tokens < s->st->batch_tokens && (!sft || r->state.item < s->total)) {
         Ids *ids = &b->ids[b->n];
-        int  n_prompt = 0, rc = sft ? file_ids(s, r->state.item, ids, &n_prompt, e) : corpus_ids(s, r->state.item, ids, &n_prompt, e);
+        int  n_prompt = 0, rc = sft ? file_ids(s, r->state.item, ids, &n_prompt, e) : corpus_ids(s, r->state.item, progress, ids, &n_prompt, e);
         if (rc) return rc;
         r->state.item++;
         if (ids->n > (size_t)r->recipe.context) continue; /* the corpus is made to fit; what does not is left out */
@@ -199,7 +200,7 @@ static int lm_update(Training *t, Source *s, LmBatch *b, aha_error *e)
     Objective obj = {.draft_weight = t->st->draft_weight};
     StepStats st;
     double    progress = lm_progress(s), rate = lr_factor(t->st, r->state.step, progress < 1 ? progress : 1);
-    int       rc = batch_fill(b, s, e);
+    int       rc = batch_fill(b, s, progress, e);
     if (rc == 0) rc = trainer_accumulate(&t->t, b->sample, b->n, &obj, NULL, e);
     if (rc == 0) rc = trainer_update(&t->t, rate, &st, e);
     if (rc) return rc;

@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-static const Task *const TASKS[] = {&task_countdown3};
+static const Task *const TASKS[] = {&task_countdown3, &task_countdown4, &task_countdown5, &task_equation, &task_wordproblem, &task_direct};
+
+_Static_assert(ARRAY_LEN(TASKS) <= TASKS_MAX, "lists of tasks have room for TASKS_MAX");
 
 const Task *const *task_all(int *n)
 {
@@ -29,12 +31,35 @@ Split problem_split(const Problem *p)
     return p->task->key(p) % 10 == 0 ? SPLIT_HELD_OUT : SPLIT_TRAIN;
 }
 
-int problem_named(const char *task, Split split, Rng *rng, Problem *p, Buf *prompt, aha_error *e)
+bool task_parse(const char *text, size_t n, Problem *p)
 {
-    const Task *t = task_find(task, e);
-    if (!t) return AHA_ERR_ARG;
-    t->generate(t, split, rng, p);
-    t->word(p, rng, false, prompt);
+    for (size_t i = 0; i < ARRAY_LEN(TASKS); i++)
+        if (TASKS[i]->parse(TASKS[i], text, n, p)) return true;
+    return false;
+}
+
+static const char *const VARIANT[VARIANT_COUNT] = {NULL, "wording", "large"};
+
+const char *variant_name(Variant v)
+{
+    return v > VARIANT_NONE && v < VARIANT_COUNT ? VARIANT[v] : NULL;
+}
+
+int variant_find(const char *name, Variant *out, aha_error *e)
+{
+    *out = VARIANT_NONE;
+    if (!name) return 0;
+    for (int i = VARIANT_NONE + 1; i < VARIANT_COUNT; i++)
+        if (strcmp(VARIANT[i], name) == 0) *out = (Variant)i;
+    if (*out) return 0;
+    return error_set(e, AHA_ERR_ARG, "unknown variant \"%.60s\"; there are: wording (wordings that no training shows) and large (numbers beyond "
+                                     "training's)", name);
+}
+
+int problem_new(const Task *t, Split split, Variant v, Rng *rng, Problem *p, Buf *prompt, aha_error *e)
+{
+    t->generate(t, split, v, rng, p);
+    t->word(p, rng, v == VARIANT_WORDING, prompt);
     return prompt->failed ? error_set(e, AHA_ERR_NOMEM, "cannot get memory for a problem") : 0;
 }
 
@@ -43,11 +68,11 @@ Verdict problem_judge(const Problem *p, const char *answer, size_t n)
     return p->task->judge(p, answer, n);
 }
 
-int corpus_sample_named(const char *task, Rng *rng, Buf *prompt, Buf *thinking, Buf *answer, aha_error *e)
+int corpus_sample(const Task *t, Rng *rng, Buf *prompt, Buf *thinking, Buf *answer, aha_error *e)
 {
     Problem p;
-    int     rc = problem_named(task, SPLIT_TRAIN, rng, &p, prompt, e);
+    int     rc = t->demo ? problem_new(t, SPLIT_TRAIN, VARIANT_NONE, rng, &p, prompt, e) : error_set(e, AHA_ERR_ARG, "%s has no corpus: it is only asked", t->name);
     if (rc) return rc;
-    p.task->demo(&p, rng, thinking, answer);
+    t->demo(&p, rng, thinking, answer);
     return thinking->failed || answer->failed ? error_set(e, AHA_ERR_NOMEM, "cannot get memory for a sample") : 0;
 }

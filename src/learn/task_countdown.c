@@ -1,13 +1,6 @@
-/* Countdown: make a target from given numbers, each used once, with + - * /.
- *
- * Notation of the thinking, chosen for short traces (a number is one token, so is a sign): no blanks inside equations.
- *   8+13=21: 21+2=23, 21-2=19, 21*2=42 no          forward: a pair, then what the third number makes of it
- *   8+2=10, 8-2=6, 8*2=16, 8/2=4                   backward: what two of them make,
- *   Need 29-13=16: 8*2=16 yes                      what they must make, and whether they do
- *   Check: 8*2=16, 16+13=29 ok                     the answer written out once more
- * Searches go through the ways in one order, from a number chosen at random: the next line follows from the last one.
- * Every 3-number solution is (a op b) op x or x op (a op b), so either search, carried through, finds one. */
-#include "task.h"
+/* Countdown: make a target from given numbers, each used once, with + - * /.  Three numbers, four, and five: the last only to
+ * be asked, for no training shows so many. */
+#include "task_parts.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -16,29 +9,20 @@
 static const char OP[] = "+-*/";
 enum { OPT_COUNT, OPT_LOW, OPT_HIGH, OPT_TARGET }; /* option[]: how many numbers, from, to, target below */
 
-/* a op b where it is a whole number that is not negative; -1: not allowed */
-static int apply(char op, int a, int b)
-{
-    switch (op) {
-    case '+': return a + b;
-    case '-': return a - b;
-    case '*': return a * b;
-    default: return b > 0 && a % b == 0 ? a / b : -1;
-    }
-}
+enum { LARGE = 10 }; /* VARIANT_LARGE: every number is one of the so many above the range */
 
-static void generate(const Task *t, Split split, Rng *rng, Problem *p)
+static void generate(const Task *t, Split split, Variant variant, Rng *rng, Problem *p)
 {
+    int low = variant == VARIANT_LARGE ? t->option[OPT_HIGH] + 1 : t->option[OPT_LOW];
+    int high = variant == VARIANT_LARGE ? t->option[OPT_HIGH] + LARGE : t->option[OPT_HIGH];
     do {
         int v;
-        p->task = t;
-        p->n = t->option[OPT_COUNT];
-        for (int i = 0; i < p->n; i++)
-            p->number[i] = t->option[OPT_LOW] + (int)rng_below(rng, (uint32_t)(t->option[OPT_HIGH] - t->option[OPT_LOW] + 1));
+        *p = (Problem){.task = t, .n = t->option[OPT_COUNT]};
+        for (int i = 0; i < p->n; i++) p->number[i] = between(rng, low, high);
         v = p->number[0];
         for (int i = 1; i < p->n && v >= 0; i++) {
             char op = OP[rng_below(rng, 4)];
-            v = rng_below(rng, 4) == 0 && (op == '-' || op == '/') ? apply(op, p->number[i], v) : apply(op, v, p->number[i]);
+            v = rng_below(rng, 4) == 0 && (op == '-' || op == '/') ? arith_apply(op, p->number[i], v) : arith_apply(op, v, p->number[i]);
         }
         p->target = v;
         for (int i = p->n - 1; i > 0; i--) { /* the order of the prompt says nothing about the solution */
@@ -63,46 +47,36 @@ static uint64_t key(const Problem *p)
     return hash64(s, ((size_t)n + 1) * sizeof *s, 0x63647763u);
 }
 
-/* ---- wordings: %N numbers as "8, 13 and 2", %C as "8, 13, 2", %T target; the last two never occur in training ---- */
+/* ---- wordings: %N numbers as "8, 13 and 2", %C as "8, 13, 2"; the last two never occur in training ---- */
 static const char *const WORDING[] = {
-    "Using %N, make %T.",
-    "Make %T from %C.",
-    "Can you reach %T with %N?",
-    "Use the numbers %C to get %T.",
-    "Get %T using %N.",
-    "Numbers: %C. Target: %T.",
-    "How can I make %T from %N?",
-    "With %C, make %T.",
-    "Find a way to reach %T from %C.",
-    "I have %N. Make %T.",
+    "Using %N, make %t.",
+    "Make %t from %C.",
+    "Can you reach %t with %N?",
+    "Use the numbers %C to get %t.",
+    "Get %t using %N.",
+    "Numbers: %C. Target: %t.",
+    "How can I make %t from %N?",
+    "With %C, make %t.",
+    "Find a way to reach %t from %C.",
+    "I have %N. Make %t.",
 };
 enum { N_WORDING = sizeof(WORDING) / sizeof(WORDING[0]), WORDING_HELD_OUT = 2 };
 
-static void put_numbers(const Problem *p, bool and, Buf *out)
+static void list_numbers(const Problem *p, const char *last, char *out, size_t cap)
 {
-    for (int i = 0; i < p->n; i++)
-        buf_fmt(out, "%s%d", i == 0 ? "" : and && i == p->n - 1 ? " and " : ", ", p->number[i]);
-}
-
-static void word_as(const Problem *p, const char *w, Buf *out)
-{
-    for (; *w; w++) {
-        if (*w != '%') {
-            buf_add(out, w, 1);
-            continue;
-        }
-        w++;
-        if (*w == 'T')
-            buf_fmt(out, "%d", p->target);
-        else
-            put_numbers(p, *w == 'N', out);
-    }
+    size_t n = 0;
+    for (int i = 0; i < p->n; i++) n += (size_t)snprintf(out + n, cap - n, "%s%d", i == 0 ? "" : i == p->n - 1 ? last : ", ", p->number[i]);
 }
 
 static void word(const Problem *p, Rng *rng, bool held_out, Buf *out)
 {
-    uint32_t n = held_out ? WORDING_HELD_OUT : N_WORDING - WORDING_HELD_OUT;
-    word_as(p, WORDING[rng_below(rng, n) + (held_out ? N_WORDING - WORDING_HELD_OUT : 0)], out);
+    char  with_and[16 * PROBLEM_NUMBERS_MAX], commas[16 * PROBLEM_NUMBERS_MAX];
+    Slots s = {.number['t' - 'a'] = p->target};
+    list_numbers(p, " and ", with_and, sizeof with_and);
+    list_numbers(p, ", ", commas, sizeof commas);
+    slots_set(&s, 'N', with_and);
+    slots_set(&s, 'C', commas);
+    pattern_write(pattern_pick(WORDING, N_WORDING, WORDING_HELD_OUT, rng, held_out), &s, out);
 }
 
 /* ---- judging ---- */
@@ -132,233 +106,6 @@ static Verdict judge(const Problem *p, const char *answer, size_t n)
     return (Verdict){1, true, true, "right"};
 }
 
-/* ---- searches for the base corpus ---- */
-enum { OPS = 4, WAYS = 6 };
-
-typedef struct Search {
-    const Problem *p;
-    Rng           *rng;
-    Buf           *out;
-    int            start;     /* which number stands apart first: a search goes round from there, in a fixed order */
-    int            forward, backward; /* the next line of each kind */
-    int            x, a, b;   /* the number apart and the pair of the step under way */
-    int            made[OPS]; /* backward: what the pair makes, as written; -1: not this way */
-    bool           found;
-    int            slips;     /* per thousand equations */
-    char           answer[64]; /* the last complete expression, right or wrong */
-} Search;
-
-/* "a op b=c"; a slip writes another c, which is what the search then believes */
-static int equation(Search *s, int a, char op, int b)
-{
-    int c = apply(op, a, b);
-    if ((int)rng_below(s->rng, 1000) < s->slips) {
-        c += (int)rng_below(s->rng, 2) ? 1 + (int)rng_below(s->rng, 2) : -1;
-        if (c < 0) c = 1;
-    }
-    buf_fmt(s->out, "%d%c%d=%d", a, op, b, c);
-    return c;
-}
-
-/* Number i apart.  The larger one of the pair first: a-b and a/b then make sense. */
-static void split(Search *s, int i)
-{
-    int a = s->p->number[(i + 1) % 3], b = s->p->number[(i + 2) % 3];
-    s->x = s->p->number[i % 3];
-    s->a = a > b ? a : b;
-    s->b = a > b ? b : a;
-}
-
-/* The expression of (a op b) op2 x, or x op2 (a op b). */
-static void remember(Search *s, char op, char op2, bool x_first)
-{
-    if (x_first)
-        snprintf(s->answer, sizeof s->answer, "%d%c(%d%c%d)", s->x, op2, s->a, op, s->b);
-    else
-        snprintf(s->answer, sizeof s->answer, "(%d%c%d)%c%d", s->a, op, s->b, op2, s->x);
-}
-
-/* Nobody who looks for less than 100 goes on with more than this by adding, taking away or multiplying. */
-enum { USEFUL_MAX = 120 };
-
-/* Line `which` forward: a pair's result, then the third number in every way that keeps useful whole numbers. */
-static void forward_line(Search *s, int which)
-{
-    bool first = true;
-    char op = OP[which % OPS];
-    int  c;
-    split(s, s->start + which / OPS);
-    if (apply(op, s->a, s->b) < 0) return;
-    c = equation(s, s->a, op, s->b);
-    buf_str(s->out, ":");
-    for (int i = 0; i < OPS && !s->found; i++) {
-        char op2 = OP[i];
-        bool x_first = (op2 == '-' && s->x > c) || (op2 == '/' && c > 0 && c < s->x);
-        int  l = x_first ? s->x : c, r = x_first ? c : s->x, v = apply(op2, l, r);
-        if (v < 0 || v > USEFUL_MAX || (op2 == '/' && (r < 2 || c < 1))) continue;
-        if (op2 != '/' && l > USEFUL_MAX) continue;
-        buf_str(s->out, first ? " " : ", ");
-        first = false;
-        v = equation(s, l, op2, r);
-        remember(s, op, op2, x_first);
-        s->found = v == s->p->target;
-    }
-    buf_str(s->out, s->found ? " yes\n" : first ? " too large\n" : " no\n");
-}
-
-/* what the pair must make so that x finishes: way 0 T-x, 1 T+x, 2 x-T, 3 T/x, 4 T*x, 5 x/T; -1: not this way */
-static int needed(const Search *s, int way)
-{
-    int T = s->p->target, x = s->x;
-    switch (way) {
-    case 0: return T - x;
-    case 1: return T + x;
-    case 2: return x > T ? x - T : -1;
-    case 3: return x > 1 && T % x == 0 ? T / x : -1;
-    case 4: return x > 1 ? T * x : -1;
-    default: return T > 1 && x % T == 0 && x > T ? x / T : -1;
-    }
-}
-
-/* All that the pair makes, once per pair. */
-static void pair_line(Search *s)
-{
-    for (int i = 0; i < OPS; i++) {
-        s->made[i] = -1;
-        if (apply(OP[i], s->a, s->b) < 0) continue;
-        buf_str(s->out, i ? ", " : "");
-        s->made[i] = equation(s, s->a, OP[i], s->b);
-    }
-    buf_str(s->out, "\n");
-}
-
-/* Line `which` backward: what the pair must make so that the number apart finishes, and whether it was among what it makes. */
-static void backward_line(Search *s, int which)
-{
-    static const char WAY_OP[] = {'-', '+', '-', '/', '*', '/'}, BACK_OP[] = {'+', '-', '-', '*', '/', '/'};
-    int  way = which % WAYS, T = s->p->target, need, i = 0;
-    bool x_first = way == 2 || way == 5;
-    split(s, s->start + which / WAYS);
-    if (way == 0) pair_line(s);
-    need = needed(s, way);
-    if (need < 0 || (need > s->a * s->b && need > s->a + s->b)) return; /* no pair makes more */
-    buf_str(s->out, "Need ");
-    need = x_first ? equation(s, s->x, WAY_OP[way], T) : equation(s, T, WAY_OP[way], s->x);
-    while (i < OPS && s->made[i] != need) i++;
-    s->found = i < OPS;
-    remember(s, OP[s->found ? i : 0], BACK_OP[way], x_first);
-    if (s->found)
-        buf_fmt(s->out, ": %d%c%d=%d yes\n", s->a, OP[i], s->b, need);
-    else
-        buf_str(s->out, ": no\n");
-}
-
-enum { FORWARD = 3 * OPS, BACKWARD = 3 * WAYS }; /* lines there are */
-
-/* Up to `budget` lines, from where this search stopped; stops when found. */
-static void search(Search *s, bool backward, int budget)
-{
-    int *next = backward ? &s->backward : &s->forward, end = backward ? BACKWARD : FORWARD;
-    for (; *next < end && budget > 0 && !s->found; (*next)++) {
-        size_t before = s->out->n;
-        if (backward)
-            backward_line(s, *next);
-        else
-            forward_line(s, *next);
-        budget -= s->out->n > before;
-    }
-}
-
-/* A guess: any expression of the right form. */
-static void guess(Search *s)
-{
-    split(s, (int)rng_below(s->rng, 3));
-    remember(s, OP[rng_below(s->rng, 3)], OP[rng_below(s->rng, 3)], false);
-}
-
-static bool number_at(const char **c, int *out)
-{
-    int v = 0;
-    if (**c < '0' || **c > '9') return false;
-    while (**c >= '0' && **c <= '9') v = v * 10 + (*(*c)++ - '0');
-    *out = v;
-    return true;
-}
-
-/* The two equations of an answer, done again without belief in what was written; false: it does not come out. */
-static bool check(Search *s)
-{
-    const char *c = s->answer;
-    int         x = 0, a = 0, b = 0, inner, v;
-    char        op, op2;
-    bool        x_first = *c != '(';
-    if (x_first) {
-        number_at(&c, &x);
-        op2 = *c++;
-    }
-    c++;
-    number_at(&c, &a);
-    op = *c++;
-    number_at(&c, &b);
-    c++;
-    if (!x_first) {
-        op2 = *c++;
-        number_at(&c, &x);
-    }
-    inner = apply(op, a, b);
-    if (inner < 0 || apply(op2, x_first ? x : inner, x_first ? inner : x) < 0) return false;
-    buf_str(s->out, "Check: ");
-    inner = equation(s, a, op, b);
-    buf_str(s->out, ", ");
-    v = x_first ? equation(s, x, op2, inner) : equation(s, inner, op2, x);
-    buf_str(s->out, v == s->p->target ? " ok\n" : " no\n");
-    return v == s->p->target;
-}
-
-typedef enum Style { STYLE_GUESS, STYLE_FORWARD, STYLE_BACKWARD, STYLE_MIXED } Style;
-
-static Style pick_style(Rng *rng)
-{
-    uint32_t u = rng_below(rng, 100);
-    return u < 20 ? STYLE_GUESS : u < 48 ? STYLE_FORWARD : u < 84 ? STYLE_BACKWARD : STYLE_MIXED;
-}
-
-/* The share of runs that carry on to the end is what makes about half of the corpus end right. */
-static int pick_budget(Rng *rng, bool backward)
-{
-    int lines = backward ? BACKWARD : FORWARD;
-    return rng_below(rng, 100) < 15 ? lines : 1 + (int)rng_below(rng, 3);
-}
-
-static void demo(const Problem *p, Rng *rng, Buf *thinking, Buf *answer)
-{
-    Search s = {.p = p, .rng = rng, .out = thinking, .slips = 20, .start = (int)rng_below(rng, 3)};
-    Style  style = pick_style(rng);
-    bool   backward = style != STYLE_FORWARD;
-    if (style == STYLE_MIXED) search(&s, false, 1 + (int)rng_below(rng, 3));
-    if (style != STYLE_GUESS) search(&s, backward, pick_budget(rng, backward));
-    if (s.found && rng_below(rng, 100) < 30 && !check(&s)) { /* a check that fails: look further */
-        buf_str(thinking, "Wait.\n");
-        s.found = false;
-        search(&s, backward, pick_budget(rng, backward));
-    }
-    if (style == STYLE_GUESS || !s.answer[0]) guess(&s);
-    if (style != STYLE_GUESS && !s.found) buf_str(thinking, "I give up.\n");
-    while (thinking->n && thinking->data[thinking->n - 1] == '\n') thinking->data[--thinking->n] = 0;
-    buf_str(answer, s.answer);
-}
-
-const Task task_countdown3 = {
-    .name = "countdown3",
-    .help = "make a target below 100 from three numbers of 1 to 20, each used once",
-    .generate = generate,
-    .key = key,
-    .word = word,
-    .judge = judge,
-    .demo = demo,
-    .option = {3, 1, 20, 100},
-};
-
 /* ---- free text ---- */
 typedef struct Typed { /* a number of a text, with the words next to it */
     int    value;
@@ -369,18 +116,10 @@ typedef struct Typed { /* a number of a text, with the words next to it */
  * between; letters count in any case. */
 static bool word_beside(const char *text, size_t n, size_t at, bool before, const char *words)
 {
-    char   word[12] = "";
     size_t len = 0, end;
     while (before ? at > 0 && strchr(" :", text[at - 1]) && text[at - 1] : at < n && text[at] == ' ') at += before ? (size_t)-1 : 1;
-    for (end = at; before ? end > 0 && (text[end - 1] | 32) >= 'a' && (text[end - 1] | 32) <= 'z'
-                          : end < n && (text[end] | 32) >= 'a' && (text[end] | 32) <= 'z';
-         end += before ? (size_t)-1 : 1)
-        len++;
-    if (len == 0 || len >= sizeof word) return false;
-    for (size_t i = 0; i < len; i++) word[i] = (char)(text[(before ? end : at) + i] | 32);
-    for (const char *w = words; *w; w += strcspn(w, " "), w += *w == ' ')
-        if (strcspn(w, " ") == len && memcmp(w, word, len) == 0) return true;
-    return false;
+    for (end = at; before ? end > 0 && is_letter(text[end - 1]) : end < n && is_letter(text[end]); end += before ? (size_t)-1 : 1) len++;
+    return len > 0 && word_in(words, text + (before ? end : at), len);
 }
 
 /* The target is the number that a text asks for: behind "make" and the like, else behind "to", else before "from". */
@@ -395,25 +134,34 @@ static int find_target(const char *text, size_t n, const Typed *t, int count)
     return -1;
 }
 
-bool task_parse(const char *text, size_t n, Problem *p)
+static bool parse(const Task *task, const char *text, size_t n, Problem *p)
 {
     Typed t[PROBLEM_NUMBERS_MAX + 1];
     int   count = 0, target;
     for (size_t i = 0; i < n;) {
         size_t from = i;
         int    v = 0;
-        if (text[i] < '0' || text[i] > '9') {
+        if (!is_digit(text[i])) {
             i++;
             continue;
         }
-        while (i < n && text[i] >= '0' && text[i] <= '9' && v < 100000) v = v * 10 + (text[i++] - '0');
+        while (i < n && is_digit(text[i]) && v < 100000) v = v * 10 + (text[i++] - '0');
         if (count > PROBLEM_NUMBERS_MAX || v >= 100000) return false;
         t[count++] = (Typed){v, from, i};
     }
-    if (count != task_countdown3.option[OPT_COUNT] + 1) return false;
+    if (count != task->option[OPT_COUNT] + 1) return false;
     if ((target = find_target(text, n, t, count)) < 0) return false;
-    *p = (Problem){.task = &task_countdown3, .n = count - 1, .target = t[target].value};
+    *p = (Problem){.task = task, .n = count - 1, .target = t[target].value};
     for (int i = 0, k = 0; i < count; i++)
         if (i != target) p->number[k++] = t[i].value;
     return true;
 }
+
+/* ---- the tasks ---- */
+#define COUNTDOWN(n, demo_n, words) \
+    {.name = "countdown" #n, .help = words, .generate = generate, .key = key, .word = word, .judge = judge, .demo = demo_n, \
+     .parse = parse, .option = {n, 1, 20, 100}}
+
+const Task task_countdown3 = COUNTDOWN(3, countdown_demo3, "make a target below 100 from three numbers of 1 to 20, each used once");
+const Task task_countdown4 = COUNTDOWN(4, countdown_demo4, "the same from four numbers");
+const Task task_countdown5 = COUNTDOWN(5, NULL, "the same from five numbers; never trained on");

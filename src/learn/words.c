@@ -1,5 +1,5 @@
 /* The pieces of text that the tasks write, found by running them: what the small models' vocabulary holds. */
-#include "task.h"
+#include "task_parts.h"
 
 #include <string.h>
 
@@ -7,17 +7,10 @@ enum { PIECES_MAX = 1024, PIECE_BYTES = 32, RUNS = 600 };
 
 typedef struct Pieces {
     char (*piece)[PIECE_BYTES];
-    int n;
+    int  n;
+    bool full; /* which pieces there is no room for would depend on the order */
 } Pieces;
 
-static bool is_letter(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
 static bool is_sign(char c)
 {
     return c > ' ' && !is_letter(c) && !is_digit(c) && (unsigned char)c < 127;
@@ -51,7 +44,11 @@ static void add_pieces(Pieces *p, const char *s, size_t n)
         len = piece_length(s + i, n - i);
         if (len < 2 || len >= PIECE_BYTES) continue;
         while (k < p->n && (strlen(p->piece[k]) != len || memcmp(p->piece[k], s + i, len) != 0)) k++;
-        if (k < p->n || p->n == PIECES_MAX) continue;
+        if (k < p->n) continue;
+        if (p->n == PIECES_MAX) {
+            p->full = true;
+            return;
+        }
         memcpy(p->piece[p->n], s + i, len);
         p->piece[p->n++][len] = 0;
     }
@@ -63,9 +60,9 @@ static void run_task(Pieces *p, const Task *t, Buf b[3])
         Rng     rng = {0, i, 0};
         Problem q;
         for (int k = 0; k < 3; k++) buf_reset(&b[k]);
-        t->generate(t, SPLIT_TRAIN, &rng, &q);
+        t->generate(t, SPLIT_TRAIN, VARIANT_NONE, &rng, &q);
         t->word(&q, &rng, i % 4 == 0, &b[0]); /* held-out wordings too: their words are known, their order is not */
-        t->demo(&q, &rng, &b[1], &b[2]);
+        if (t->demo) t->demo(&q, &rng, &b[1], &b[2]);
         for (int k = 0; k < 3; k++) add_pieces(p, b[k].data ? b[k].data : "", b[k].n);
     }
 }
@@ -81,18 +78,20 @@ static void sort(Pieces *p)
         }
 }
 
-int task_words(const char ***words, int *n, aha_error *e)
+int task_words(const Task *const *task, int n_task, const char ***words, int *n, aha_error *e)
 {
-    int                tasks;
-    const Task *const *all = task_all(&tasks);
-    Buf                b[3] = {{0}};
-    Pieces             p = {mem_zalloc(PIECES_MAX, PIECE_BYTES), 0};
-    bool               failed;
+    Buf    b[3] = {{0}};
+    Pieces p = {mem_zalloc(PIECES_MAX, PIECE_BYTES), 0, false};
+    bool   failed;
     *words = NULL;
     if (!p.piece) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for the vocabulary");
-    for (int t = 0; t < tasks; t++) run_task(&p, all[t], b);
+    for (int t = 0; t < n_task; t++) run_task(&p, task[t], b);
     failed = b[0].failed || b[1].failed || b[2].failed;
     for (int k = 0; k < 3; k++) buf_free(&b[k]);
+    if (p.full) {
+        mem_free(p.piece);
+        return error_set(e, AHA_ERR_LIMIT, "the tasks write more than %d different words", PIECES_MAX);
+    }
     sort(&p);
     *words = failed ? NULL : mem_alloc((size_t)p.n * (sizeof **words + PIECE_BYTES) + 1);
     if (*words) {
