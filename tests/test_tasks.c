@@ -365,7 +365,8 @@ static void corpus_of(const Corpus *c)
 static void corpus_is_what_it_says(void **state)
 {
     static const Corpus CORPUS[] = {
-        {&task_countdown3, 0.45, 0.60, 0.2, 0.1, 0.1, 700}, {&task_countdown4, 0.45, 0.60, 0.2, 0.1, 0.08, 700},
+        {&task_countdown3, 0.45, 0.60, 0.2, 0.1, 0.1, 700}, {&task_countdown3_short, 0.45, 0.60, 0.2, 0.1, 0.1, 700},
+        {&task_countdown4, 0.45, 0.60, 0.2, 0.1, 0.08, 700},
         {&task_equation, 0.75, 0.92, 0.01, 0.2, 0.08, 250}, {&task_wordproblem, 0.75, 0.92, 0, 0.2, 0.1, 250},
         {&task_direct, 0.9, 0.98, 0, 0, 0.8, 20},
     };

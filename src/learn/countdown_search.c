@@ -201,7 +201,7 @@ static void guess(Search *s)
 static bool check(Search *s)
 {
     const Expression *f = &s->answer;
-    int               v[3], inner;
+    int               v[3], inner, l, r;
     memcpy(v, f->number, sizeof v);
     if (f->pair.op) v[0] = arith_apply(f->pair.op, f->pair.a, f->pair.b);
     inner = arith_apply(f->op, v[f->a], v[f->b]);
@@ -213,24 +213,31 @@ static bool check(Search *s)
     }
     inner = equation(s, v[f->a], f->op, v[f->b]);
     buf_str(s->out, ", ");
-    inner = f->x_first ? equation(s, v[f->x], f->op2, inner) : equation(s, inner, f->op2, v[f->x]);
+    l = f->x_first ? v[f->x] : inner;
+    r = f->x_first ? inner : v[f->x];
+    if (arith_apply(f->op2, l, r) < 0) { /* after a slip: 17/4 */
+        buf_fmt(s->out, "%d%c%d no\n", l, f->op2, r);
+        return false;
+    }
+    inner = equation(s, l, f->op2, r);
     buf_str(s->out, inner == s->p->target ? " ok\n" : " no\n");
     return inner == s->p->target;
 }
 
 typedef enum Style { STYLE_GUESS, STYLE_FORWARD, STYLE_BACKWARD, STYLE_MIXED } Style;
 
-static Style pick_style(Rng *rng)
+/* Of a hundred answers `at_once` are guesses; of the rest a third searches forward, half backward, the others both ways. */
+static Style pick_style(Rng *rng, int at_once)
 {
-    uint32_t u = rng_below(rng, 100);
-    return u < 20 ? STYLE_GUESS : u < 48 ? STYLE_FORWARD : u < 84 ? STYLE_BACKWARD : STYLE_MIXED;
+    int u = (int)rng_below(rng, 100), rest = 100 - at_once;
+    return u < at_once ? STYLE_GUESS : u < at_once + rest * 35 / 100 ? STYLE_FORWARD : u < at_once + rest * 80 / 100 ? STYLE_BACKWARD : STYLE_MIXED;
 }
 
-/* The share of runs that carry on to the end is what makes about half of the corpus end right. */
-static int pick_budget(Rng *rng, bool backward)
+/* Of a hundred searches `through` are carried to the end, the others give up after a line or a few. */
+static int pick_budget(Rng *rng, bool backward, int through)
 {
     int lines = backward ? BACKWARD : FORWARD;
-    return rng_below(rng, 100) < 15 ? lines : 1 + (int)rng_below(rng, 3);
+    return (int)rng_below(rng, 100) < through ? lines : 1 + (int)rng_below(rng, through < 20 ? 3 : 2);
 }
 
 static void end_thinking(Buf *thinking, bool gives_up)
@@ -239,23 +246,32 @@ static void end_thinking(Buf *thinking, bool gives_up)
     while (thinking->n && thinking->data[thinking->n - 1] == '\n') thinking->data[--thinking->n] = 0;
 }
 
-void countdown_demo3(const Problem *p, Rng *rng, Buf *thinking, Buf *answer)
+static void demo3(const Problem *p, int at_once, int through, Rng *rng, Buf *thinking, Buf *answer)
 {
     Search s = {.p = p, .rng = rng, .out = thinking, .number = {p->number[0], p->number[1], p->number[2]}, .start = (int)rng_below(rng, 3)};
-    Style  style = pick_style(rng);
+    Style  style = pick_style(rng, at_once);
     bool   backward = style != STYLE_FORWARD;
     if (style == STYLE_MIXED) search(&s, false, 1 + (int)rng_below(rng, 3));
-    if (style != STYLE_GUESS) search(&s, backward, pick_budget(rng, backward));
+    if (style != STYLE_GUESS) search(&s, backward, pick_budget(rng, backward, through));
     if (s.found && rng_below(rng, 100) < 30 && !check(&s)) { /* a check that fails: look further */
         buf_str(thinking, "Wait.\n");
         s.found = false;
-        search(&s, backward, pick_budget(rng, backward));
+        search(&s, backward, pick_budget(rng, backward, through));
     }
     if (style == STYLE_GUESS || !s.answer.op) guess(&s);
     end_thinking(thinking, style != STYLE_GUESS && !s.found);
     put_expression(&s.answer, answer);
 }
 
+/* About half of both corpora ends right. */
+void countdown_demo3(const Problem *p, Rng *rng, Buf *thinking, Buf *answer)
+{
+    demo3(p, 24, 40, rng, thinking, answer);
+}
+void countdown_demo3_short(const Problem *p, Rng *rng, Buf *thinking, Buf *answer)
+{
+    demo3(p, 20, 15, rng, thinking, answer);
+}
 
 /* ---- four numbers: a pair in place of one, then a search as for three ---- */
 enum { REDUCTIONS = 6 * OPS };

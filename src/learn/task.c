@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const Task *const TASKS[] = {&task_countdown3, &task_countdown4, &task_countdown5, &task_equation, &task_wordproblem, &task_direct};
+static const Task *const TASKS[] = {&task_countdown3, &task_countdown3_short, &task_countdown4, &task_countdown5, &task_equation, &task_wordproblem, &task_direct};
 
 _Static_assert(ARRAY_LEN(TASKS) <= TASKS_MAX, "lists of tasks have room for TASKS_MAX");
 

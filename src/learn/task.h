@@ -87,6 +87,6 @@ bool expr_eval(const char *s, size_t n, ExprValue *out);
 
 void behaviour_read(const char *thinking, size_t n, Behaviour *out); /* behaviour.c */
 
-extern const Task task_countdown3, task_countdown4, task_countdown5, task_equation, task_wordproblem, task_direct;
+extern const Task task_countdown3, task_countdown3_short, task_countdown4, task_countdown5, task_equation, task_wordproblem, task_direct;
 
 #endif

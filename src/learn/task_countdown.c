@@ -158,10 +158,12 @@ static bool parse(const Task *task, const char *text, size_t n, Problem *p)
 }
 
 /* ---- the tasks ---- */
-#define COUNTDOWN(n, demo_n, words) \
-    {.name = "countdown" #n, .help = words, .generate = generate, .key = key, .word = word, .judge = judge, .demo = demo_n, \
+#define COUNTDOWN(n, suffix, demo_n, words) \
+    {.name = "countdown" #n suffix, .help = words, .generate = generate, .key = key, .word = word, .judge = judge, .demo = demo_n, \
      .parse = parse, .option = {n, 1, 20, 100}}
 
-const Task task_countdown3 = COUNTDOWN(3, countdown_demo3, "make a target below 100 from three numbers of 1 to 20, each used once");
-const Task task_countdown4 = COUNTDOWN(4, countdown_demo4, "the same from four numbers");
-const Task task_countdown5 = COUNTDOWN(5, NULL, "the same from five numbers; never trained on");
+const Task task_countdown3 = COUNTDOWN(3, "", countdown_demo3, "make a target below 100 from three numbers of 1 to 20, each used once");
+const Task task_countdown3_short =
+    COUNTDOWN(3, "-short", countdown_demo3_short, "countdown3, most searches of its corpus cut short: for the first part of a curriculum");
+const Task task_countdown4 = COUNTDOWN(4, "", countdown_demo4, "the same from four numbers");
+const Task task_countdown5 = COUNTDOWN(5, "", NULL, "the same from five numbers; never trained on");

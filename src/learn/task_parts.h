@@ -70,6 +70,7 @@ bool   text_token(const char **s, size_t *n, TextToken *out);
 
 /* ---- Countdown's corpus: countdown_search.c ---- */
 void countdown_demo3(const Problem *p, Rng *rng, Buf *thinking, Buf *answer);
+void countdown_demo3_short(const Problem *p, Rng *rng, Buf *thinking, Buf *answer);
 void countdown_demo4(const Problem *p, Rng *rng, Buf *thinking, Buf *answer);
 
 #endif
