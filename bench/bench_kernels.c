@@ -341,17 +341,17 @@ static void bench_rows(int T, int D)
 /* sequences of n rows after `past` cached positions, packed one behind the other */
 static void bench_attn(const char *what, int seqs, int n, int past, int H, int G, int dk, int dv, bool backward)
 {
-    int      T = seqs * n, per = H / G, pages = (past + n + KV_PAGE - 1) / KV_PAGE, items = 0, page_items = 0;
+    int      T = seqs * n, per = !backward && H / G > 32 ? 32 : H / G, pages = (past + n + KV_PAGE - 1) / KV_PAGE, items = 0, page_items = 0;
     int      len = past + n, keys = seqs * pages * KV_PAGE;
     size_t   qn = (size_t)T * (size_t)(H * dk), on = (size_t)T * (size_t)(H * dv), kn = (size_t)keys * (size_t)(G * dk), vn = (size_t)keys * (size_t)(G * dv);
     AttnArgs a = {.q = floats(qn), .q_row = H * dk, .q_head = dk, .H = H, .G = G, .dk = dk, .dv = dv, .scale = 0.1f, .n_span = seqs,
                   .key_row = G * dk, .val_row = G * dv, .out = floats(on), .out_row = H * dv, .lse = floats((size_t)(T * H)),
-                  .tile = per >= 64 ? 1 : 64 / per, .dout = floats(on), .delta = floats((size_t)(T * H)), .dq = floats(qn),
+                  .tile = per >= 64 ? 1 : 64 / per, .heads = per, .dout = floats(on), .delta = floats((size_t)(T * H)), .dq = floats(qn),
                   .dk_out = floats(kn), .dv_out = floats(vn)};
     float       *k = floats(kn), *v = floats(vn);
     KeySpan     *span = calloc((size_t)seqs, sizeof *span);
     const void **ptr = calloc((size_t)(seqs * pages) * 2, sizeof *ptr);
-    int         *item = calloc((size_t)(3 * G * seqs) * (size_t)(n + 1), sizeof *item), *page = calloc((size_t)(3 * G * seqs * pages), sizeof *page);
+    int         *item = calloc((size_t)(3 * (H / per) * seqs) * (size_t)(n + 1), sizeof *item), *page = calloc((size_t)(3 * G * seqs * pages), sizeof *page);
     double       pairs = 0, gbyte;
     char         s[64];
     if (!span || !ptr || !item || !page) exit(1);
@@ -361,10 +361,10 @@ static void bench_attn(const char *what, int seqs, int n, int past, int H, int G
             span[i].key[p] = k + (size_t)((i * pages + p) * KV_PAGE) * (size_t)a.key_row;
             span[i].val[p] = v + (size_t)((i * pages + p) * KV_PAGE) * (size_t)a.val_row;
         }
-        for (int g = 0; g < G; g++) {
+        for (int g = 0; g < H / per; g++)
             for (int r = 0; r < n; r += a.tile, items++) memcpy(item + 3 * items, (int[]){i, r, g}, 3 * sizeof(int));
+        for (int g = 0; g < G; g++)
             for (int p = 0; p < pages; p++, page_items++) memcpy(page + 3 * page_items, (int[]){i, p, g}, 3 * sizeof(int));
-        }
     }
     for (int r = 0; r < n; r++) pairs += (double)(past + r + 1) * seqs * H;
     a.span = span;

@@ -203,12 +203,15 @@ static AttnCase attn_case(NumKind kind, bool backward)
     bool               cached = !backward && coin(), in_k = rng_below(&rnd, 4) == 0, wide = rng_below(&rnd, 12) == 0;
     int                G = in_k ? 1 : pick(1, 3), per = rng_below(&rnd, 8) ? pick(1, 8) : pick(60, 70), H = G * per;
     int                dk = wide ? 300 : width(70), dv = in_k ? pick(1, dk) : width(wide ? 300 : 70), spans = pick(1, 3), T = 0, n = 0;
-    AttnCase           c = {.item = guarded(sizeof(int) * 3 * 4096)};
+    AttnCase           c = {.item = guarded(sizeof(int) * 3 * 65536)};
     AttnArgs          *a = &c.a[0];
     KeySpan           *s = guarded((size_t)spans * sizeof *s);
     Out               *out, *lse, *delta, *dq, *dko, *dvo = NULL;
     *a = (AttnArgs){.H = H, .G = G, .dk = dk, .dv = dv, .scale = 1 / sqrtf((float)dk), .span = s, .n_span = spans};
-    a->tile = per >= 64 ? 1 : rng_below(&rnd, 4) ? 64 / per : pick(1, 64 / per);
+    a->heads = per;
+    for (int h = pick(1, per); !backward && coin() && h <= per; h++)
+        if (per % h == 0) a->heads = h;
+    a->tile = a->heads >= 64 ? 1 : rng_below(&rnd, 4) ? 64 / a->heads : pick(1, 64 / a->heads);
     a->type = cached ? TYPES[rng_below(&rnd, 3)] : DT_F32;
     a->q_head = dk + (G == 1 || cached ? pick(0, 3) : 0);
     a->q_row = H * a->q_head + pick(0, 3);
@@ -218,7 +221,7 @@ static AttnCase attn_case(NumKind kind, bool backward)
     for (int i = 0; i < spans; i++) {
         s[i] = (KeySpan){T, per > 8 ? pick(1, 40) : pick(1, 100), cached ? pick(0, 70) : 0, NULL, NULL};
         T += s[i].n;
-        for (int g = 0; g < G; g++)
+        for (int g = 0; g < H / a->heads; g++)
             for (int r = 0; r < s[i].n; r += a->tile, n++) memcpy(c.item + 3 * n, (int[]){i, r, g}, 3 * sizeof(int));
     }
     c.T = T;
@@ -256,7 +259,7 @@ static AttnCase attn_case(NumKind kind, bool backward)
 static void check_attn(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
     AttnCase c = attn_case(kind, false);
-    run_both(ref, fast, &c.a[0], &c.a[1], c.items, attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv), what);
+    run_both(ref, fast, &c.a[0], &c.a[1], c.items, attn_scratch(c.a[0].tile, c.a[0].heads, c.a[0].dk, c.a[0].dv), what);
 }
 static void check_attn_delta(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
@@ -268,7 +271,7 @@ static AttnCase attn_forwarded(NumKind kind)
 {
     const Kernels *k = cpu_kernels("ref", NULL);
     AttnCase       c = attn_case(kind, true);
-    void          *s = guarded(attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv));
+    void          *s = guarded(attn_scratch(c.a[0].tile, c.a[0].heads, c.a[0].dk, c.a[0].dv));
     for (int w = 0; w < 2; w++) {
         k->attn(&c.a[w], 0, c.items, s);
         k->attn_delta(&c.a[w], 0, c.T, s);
@@ -278,7 +281,7 @@ static AttnCase attn_forwarded(NumKind kind)
 static void check_attn_back_q(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
     AttnCase c = attn_forwarded(kind);
-    run_both(ref, fast, &c.a[0], &c.a[1], c.items, attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv), what);
+    run_both(ref, fast, &c.a[0], &c.a[1], c.items, attn_scratch(c.a[0].tile, c.a[0].heads, c.a[0].dk, c.a[0].dv), what);
 }
 static void check_attn_back_kv(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
@@ -288,7 +291,7 @@ static void check_attn_back_kv(KernelFn *ref, KernelFn *fast, const char *what, 
     for (int i = 0; i < c.a[0].n_span; i++)
         for (int g = 0; g < c.a[0].G; g++)
             for (int p = 0; p * KV_PAGE < c.a[0].span[i].n; p++, n++) memcpy(c.item + 3 * n, (int[]){i, p, g}, 3 * sizeof(int));
-    run_both(ref, fast, &c.a[0], &c.a[1], n, attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv), what);
+    run_both(ref, fast, &c.a[0], &c.a[1], n, attn_scratch(c.a[0].tile, c.a[0].heads, c.a[0].dk, c.a[0].dv), what);
 }
 
 static const struct {

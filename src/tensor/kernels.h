@@ -126,13 +126,13 @@ typedef struct AttnArgs {
     real          *out;              /* [T, H*dv] */
     int64_t        out_row;
     real          *lse; /* [T, H] or NULL */
-    int            tile; /* query rows per item */
+    int            tile, heads; /* an item: query rows, and heads of one key head (heads divides H/G; backward: H/G) */
     /* backward; keys are f32 rows of the packed batch there */
     const real    *dout;
     real          *delta;            /* delta[t,h] = sum out*dout in 16 lanes: written by attn_delta, whose items are rows */
     real          *dq;               /* like q, += */
     real          *dk_out, *dv_out;  /* [rows, key_row], [rows, val_row], += */
-    const int     *item;             /* [n_items][3]: span, first row or page, key head */
+    const int     *item;             /* [n_items][3]: span, first row or page, which group of `heads` heads */
 } AttnArgs;
 
 /* Writes rows of x into pages as type `to`.  Items: rows */
