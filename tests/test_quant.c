@@ -111,6 +111,19 @@ static void cut_rows(void **state)
     }
 }
 
+static void f8_equals_pytorch(void **state)
+{
+    WeightFile       *w = golden();
+    const TensorInfo *t = find(w, "F8_E4M3", "values");
+    (void)state;
+    for (uint32_t i = 0; i < 256; i++) {
+        float want;
+        memcpy(&want, (const uint8_t *)t->data + 4 * i, 4);
+        assert_int_equal(bits(want), bits(f8_e4m3_to_f32((uint8_t)i)));
+    }
+    weights_close(w);
+}
+
 static void scaled_f8(void **state)
 {
     uint8_t row[300];
@@ -126,7 +139,7 @@ static void scaled_f8(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_package), cmocka_unit_test(equals_package_on_many), cmocka_unit_test(cut_rows),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_package), cmocka_unit_test(equals_package_on_many), cmocka_unit_test(cut_rows), cmocka_unit_test(f8_equals_pytorch),
                                        cmocka_unit_test(scaled_f8)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/data/quant/blocks.safetensors: blocks of every GGUF type and their values by the PyPI package `gguf`.
+"""Writes tests/data/quant/blocks.safetensors: blocks of every GGUF type and their values by the PyPI package `gguf`,
+and the codes of F8.
 
     ~/.cache/aha-venv/bin/pip install gguf
     ~/.cache/aha-venv/bin/python tools/quant_golden.py tests/data/quant/blocks.safetensors
@@ -10,6 +11,7 @@ For each type NAME:
   NAME.sum     I64 [1]              of 2048 further random blocks, whose bytes are splitmix64 of 0, 1, 2, ...: the sum of
                                     (bits of value i) * (2 i + 1) modulo 2^64, a NaN counting as 0x7fc00000.  They reach
                                     every row of every grid.
+and F8_E4M3.values F32 [256], what PyTorch makes of each code.
 """
 import sys
 
@@ -54,6 +56,7 @@ def main():
         out[name + ".blocks"] = torch.from_numpy(blocks)
         out[name + ".values"] = torch.from_numpy(values(t, blocks))
         out[name + ".sum"] = torch.tensor([int(total.view(np.int64))], dtype=torch.int64)
+    out["F8_E4M3.values"] = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
     save_file(out, sys.argv[1])
 
 

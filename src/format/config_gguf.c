@@ -114,14 +114,31 @@ static void put_num(Source *s, const char *key, double v)
 }
 
 /* ---- rope ---- */
+/* What cosine and sine are multiplied by beside YaRN's own factor; two keys, whose product counts. */
+static int put_attn_factor(Source *s, bool mla)
+{
+    static const char KEY[] = "rope.scaling.attn_factor", YARN[] = "rope.scaling.yarn_attn_factor", EXT[] = "rope.scaling.yarn_ext_factor";
+    double a = 1, b = 1, ext = 1;
+    char   full[128];
+    int    rc = get_num(s, KEY, false, &a);
+    if (!rc) rc = get_num(s, YARN, false, &b);
+    if (!rc) rc = get_num(s, EXT, false, &ext);
+    if (rc) return rc;
+    if (ext != 1) return error_set(s->e, AHA_ERR_UNSUPPORTED, "%s: %s: got %g, expected 1", s->what, full_key(s, EXT, full), ext);
+    if (mla && a * b != 1) return error_set(s->e, AHA_ERR_UNSUPPORTED, "%s: %s: got %g, expected 1", s->what, full_key(s, KEY, full), a * b);
+    if (!mla && (has(s, KEY) || has(s, YARN))) put_num(s, "attn_factor", a * b);
+    return 0;
+}
+
 static int put_yarn(Source *s, bool mla)
 {
-    static const KeyPair NUMS[] = {{"rope.scaling.yarn_beta_fast", "beta_fast"}, {"rope.scaling.yarn_beta_slow", "beta_slow"}, {"rope.scaling.attn_factor", "attn_factor"}};
+    static const KeyPair NUMS[] = {{"rope.scaling.yarn_beta_fast", "beta_fast"}, {"rope.scaling.yarn_beta_slow", "beta_slow"}};
     int64_t len = 0;
     double  v = 0;
     int     rc = get_int(s, "rope.scaling.original_context_length", true, &len);
     if (rc) return rc;
     config_put_int(&s->json, "original_max_position_embeddings", len);
+    if ((rc = put_attn_factor(s, mla))) return rc;
     for (size_t i = 0; i < ARRAY_LEN(NUMS); i++) {
         if (!has(s, NUMS[i].gguf)) continue;
         if ((rc = get_num(s, NUMS[i].gguf, true, &v))) return rc;

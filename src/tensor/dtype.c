@@ -88,11 +88,9 @@ uint16_t f32_to_f16(float f)
 
 float f8_e4m3_to_f32(uint8_t b)
 {
-    uint32_t sign = (uint32_t)(b & 0x80u) << 24, exp = (b >> 3) & 0xfu, man = b & 7u;
-    if ((b & 0x7fu) == 0x7fu) return bits_f32(sign | 0x7fc00000u);
-    if (exp) return bits_f32(sign | (exp + 120) << 23 | man << 20);
-    float f = (float)man * 0x1p-9f;
-    return sign ? -f : f;
+    uint32_t sign = (uint32_t)(b & 0x80u) << 24, a = b & 0x7fu;
+    uint32_t small = f32_bits((float)a * 0x1p-9f), normal = (a << 20) + (120u << 23), u = a < 8 ? small : normal; /* small: exponent 0 */
+    return bits_f32(sign | (a == 0x7fu ? 0x7fc00000u : u));
 }
 
 uint8_t f32_to_f8_e4m3(float f)

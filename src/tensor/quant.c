@@ -69,10 +69,10 @@ static void q2_k(const uint8_t *b, int g, float *y)
 {
     const uint8_t *q = b + 16 + 32 * (g / 4);
     float          d = quant_f16(b + 80), dmin = quant_f16(b + 82);
-    for (int i = 0; i < 32; i++) {
-        uint8_t s = b[2 * g + i / 16];
+    for (int h = 0; h < 2; h++, q += 16, y += 16) {
+        uint8_t s = b[2 * g + h];
         float   dl = d * (float)(s & 15), ml = dmin * (float)(s >> 4);
-        y[i] = dl * (float)(q[i] >> 2 * (g % 4) & 3) - ml;
+        for (int i = 0; i < 16; i++) y[i] = dl * (float)(q[i] >> 2 * (g % 4) & 3) - ml;
     }
 }
 
@@ -81,10 +81,10 @@ static void q3_k(const uint8_t *b, int g, float *y)
 {
     const uint8_t *q = b + 32 + 32 * (g / 4), *s = b + 96;
     float          d = quant_f16(b + 108);
-    for (int i = 0; i < 32; i++) {
-        int   k = 2 * g + i / 16, low = k < 8 ? s[k] & 15 : s[k - 8] >> 4;
+    for (int h = 0; h < 2; h++, b += 16, q += 16, y += 16) {
+        int   k = 2 * g + h, low = k < 8 ? s[k] & 15 : s[k - 8] >> 4;
         float dl = d * (float)((low | (s[8 + k % 4] >> 2 * (k / 4) & 3) << 4) - 32);
-        y[i] = dl * (float)((q[i] >> 2 * (g % 4) & 3) - (b[i] >> g & 1 ? 0 : 4));
+        for (int i = 0; i < 16; i++) y[i] = dl * (float)((q[i] >> 2 * (g % 4) & 3) - 4 + (b[i] >> g & 1) * 4);
     }
 }
 
@@ -125,10 +125,9 @@ static void q6_k(const uint8_t *b, int g, float *y)
 {
     const uint8_t *low = b + 64 * (g / 4) + 32 * (g % 2), *high = b + 128 + 32 * (g / 4);
     float          d = quant_f16(b + 208);
-    for (int i = 0; i < 32; i++) {
-        float dl = d * (float)(int8_t)b[192 + 2 * g + i / 16];
-        int   q = (low[i] >> 4 * (g % 4 / 2) & 15) | (high[i] >> 2 * (g % 4) & 3) << 4;
-        y[i] = dl * (float)(q - 32);
+    for (int h = 0; h < 2; h++, low += 16, high += 16, y += 16) {
+        float dl = d * (float)(int8_t)b[192 + 2 * g + h];
+        for (int i = 0; i < 16; i++) y[i] = dl * (float)(((low[i] >> 4 * (g % 4 / 2) & 15) | (high[i] >> 2 * (g % 4) & 3) << 4) - 32);
     }
 }
 
