@@ -2,6 +2,7 @@
 #ifndef AHA_GGUFLIB_H
 #define AHA_GGUFLIB_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +51,23 @@ static inline void put_kv_str(Gguf *g, const char *key, const char *v)
 {
     put_key_type(g, key, GGUF_STRING);
     put_text(&g->kv, v);
+}
+
+/* the metadata that every architecture needs: one layer, feed-forward as wide as the model, 64 positions */
+static inline void put_shape(Gguf *g, const char *arch, uint32_t width, uint32_t heads)
+{
+    const struct {
+        const char *key;
+        uint32_t    v;
+    } INTS[] = {{"block_count", 1}, {"embedding_length", width}, {"attention.head_count", heads}, {"feed_forward_length", width}, {"context_length", 64}};
+    char key[96];
+    put_kv_str(g, "general.architecture", arch);
+    for (size_t i = 0; i < ARRAY_LEN(INTS); i++) {
+        snprintf(key, sizeof key, "%s.%s", arch, INTS[i].key);
+        put_kv_u32(g, key, INTS[i].v);
+    }
+    snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", arch);
+    put_kv_f32(g, key, 1e-6f);
 }
 
 /* ggml's number of a type */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the checkpoints of tests/golden as GGUF files with the PyPI package `gguf`, an independent writer.
 
-    ~/.cache/aha-venv/bin/pip install gguf
+    ~/.cache/aha-venv/bin/pip install -r tools/requirements-golden.txt
     ~/.cache/aha-venv/bin/python tools/gguf_golden.py tests/golden tests/gguf [NAME...]
 
 The values are those of the checkpoint, so its expect.safetensors holds for the GGUF file too: norms, biases and routers

@@ -2,7 +2,7 @@
 """Writes tests/data/quant/blocks.safetensors: blocks of every GGUF type and their values by the PyPI package `gguf`,
 and the codes of F8.
 
-    ~/.cache/aha-venv/bin/pip install gguf
+    ~/.cache/aha-venv/bin/pip install -r tools/requirements-golden.txt
     ~/.cache/aha-venv/bin/python tools/quant_golden.py tests/data/quant/blocks.safetensors
 
 For each type NAME:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes src/tensor/quant_grids.h: the grids of GGUF's IQ types, taken from the PyPI package `gguf`.
 
-    ~/.cache/aha-venv/bin/pip install gguf
+    ~/.cache/aha-venv/bin/pip install -r tools/requirements-golden.txt
     ~/.cache/aha-venv/bin/python tools/quant_grids.py > src/tensor/quant_grids.h
 """
 import importlib.metadata
