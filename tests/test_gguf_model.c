@@ -256,6 +256,77 @@ static void block_types(void **state)
         }
 }
 
+/* d(sum of log p) / d(each weight), into buffers by id */
+static float **gradients_of(const Model *m)
+{
+    static const int32_t TOKEN[] = {1, 63, 0, 17, 17, 40, 2}, NEXT[] = {63, 0, 17, 17, 40, 2, 5}, POS[] = {0, 1, 2, 3, 4, 5, 6}, SEQ[7] = {0};
+    const Kernels       *k[8];
+    int                  n = cpu_kernels_all(k, 8);
+    Batch                b = {.n = 7, .token = TOKEN, .pos = POS, .seq = SEQ};
+    float              **g = mem_zalloc((size_t)m->n_weight, sizeof *g);
+    Ctx                  c;
+    Tape                 t;
+    aha_error            e = {0};
+    for (int i = 0; i < m->n_weight; i++) g[i] = mem_zalloc((size_t)m->weight[i]->rows * (size_t)m->weight[i]->cols, sizeof(float));
+    ASSERT_OK(ctx_init(&c, k[n - 1], g_pool, (size_t)16 << 20, (size_t)8 << 20, &e), e);
+    ASSERT_OK(tape_init(&t, c.arena.cap, g, m->n_weight, true, &e), e);
+    c.tape = &t;
+    Tensor logp = logprob(&c, model_final_norm(&c, m, model_hidden(&c, m, &b, NULL)), &m->head, NEXT);
+    tape_zero(&c);
+    for (int i = 0; i < 7; i++) tape_grad(&c, logp.data)[2 * i] = 1;
+    tape_backward(&c);
+    if (ctx_failed(&c)) fail_msg("%s", c.err.text);
+    tape_free(&t);
+    ctx_free(&c);
+    return g;
+}
+
+/* Through coded weights the same gradients reach the others as through decoded ones; coded weights keep none. */
+static void check_frozen(const Model *coded, const Model *plain)
+{
+    float **a = gradients_of(coded), **b = gradients_of(plain);
+    int     kept = 0, frozen = 0;
+    assert_int_equal(coded->n_weight, plain->n_weight);
+    for (int i = 0; i < coded->n_weight; i++) {
+        const Weight *w = coded->weight[i];
+        bool          f = dtype_is_coded(w->dtype);
+        double        size = 0;
+        for (int64_t j = 0; j < (int64_t)w->rows * w->cols; j++) {
+            if (f ? a[i][j] != 0 : a[i][j] != b[i][j]) fail_msg("%s: gradient %g, through decoded weights %g", w->name, (double)a[i][j], (double)b[i][j]);
+            size += fabs((double)a[i][j]);
+        }
+        kept += !f && size > 0;
+        frozen += f;
+        mem_free(a[i]);
+        mem_free(b[i]);
+    }
+    assert_true(kept >= 5 && frozen >= 8);
+    mem_free(a);
+    mem_free(b);
+}
+
+static void frozen(void **state)
+{
+    static const char FP8[] = "tests/golden/deepseek_v3-fp8";
+    Model            *coded = open_path(FP8), *plain;
+    aha_error         e = {0};
+    (void)state;
+    ASSERT_OK(model_open(&plain, FP8, &(ModelOptions){.decoded = true}, &e), e);
+    check_frozen(coded, plain);
+    model_free(coded);
+    model_free(plain);
+    for (int whole = 0; whole < 2; whole++) {
+        size_t   n;
+        uint8_t *bytes = moe_model(7 + whole, whole, &n); /* Q4_K, Q5_K */
+        coded = open_bytes(bytes, n, false);
+        plain = open_bytes(bytes, n, true);
+        check_frozen(coded, plain);
+        model_free(coded);
+        model_free(plain);
+        free(bytes);
+    }
+}
+
 static void not_trained_not_saved(void **state)
 {
     Model    *m = NULL;
@@ -372,7 +443,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens),     cmocka_unit_test(layouts_agree),         cmocka_unit_test(block_types),
-        cmocka_unit_test(not_trained_not_saved), cmocka_unit_test(f8_scales),   cmocka_unit_test(each_call_fails),
+        cmocka_unit_test(not_trained_not_saved), cmocka_unit_test(frozen), cmocka_unit_test(f8_scales),   cmocka_unit_test(each_call_fails),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
