@@ -248,8 +248,9 @@ static void bench_gemm(const GemmShape *s)
     size_t   bytes = s->type == DT_F32 ? 4 : 2, an = (size_t)s->M * (size_t)s->K, bn = (size_t)s->N * (size_t)s->K, cn = (size_t)s->M * (size_t)s->N;
     float   *a = floats(an), *w = floats(bn), *c = floats(cn), *d = floats(cn);
     void    *wt = mem_pages(bn * bytes);
-    GemmArgs g = {s->M, s->N, s->K, a, s->at == 't' ? 1 : s->K, s->at == 't' ? s->M : 1, wt, s->bt == 't' ? 1 : s->K, s->bt == 't' ? s->N : 1,
-                  s->type, c, s->N, NULL, s->at == 't'};
+    GemmArgs g = {.M = s->M, .N = s->N, .K = s->K, .a = a, .a_row = s->at == 't' ? 1 : s->K, .a_k = s->at == 't' ? s->M : 1, .b = wt,
+                  .b_row = s->bt == 't' ? 1 : s->K, .b_k = s->bt == 't' ? s->N : 1, .b_type = s->type, .c = c, .c_row = s->N,
+                  .accumulate = s->at == 't'};
     int64_t  cols = (s->N + GEMM_TILE_N - 1) / GEMM_TILE_N, items = cols * ((s->M + GEMM_TILE_M - 1) / GEMM_TILE_M);
     int64_t  grain = items / (4 * b.threads) < 1 || s->M <= 32 ? 1 : items / (4 * b.threads) < 8 ? items / (4 * b.threads) : 8;
     double   gflop = 2e-9 * s->M * s->N * s->K;

@@ -88,7 +88,8 @@ typedef struct aha_model_bytes {
 } aha_model_bytes;
 
 /* Opens a Hugging Face folder: config.json, safetensors, and, where they are there, tokenizer.json, tokenizer_config.json (or
- * chat_template.jinja) and generation_config.json.  o NULL: defaults.  The files stay mapped until aha_engine_free.
+ * chat_template.jinja) and generation_config.json; or a GGUF file, of a split one the first, whose tokenizer is not read yet.
+ * o NULL: defaults.  The files stay mapped until aha_engine_free.
  * AHA_ERR_IO, _FORMAT, _UNSUPPORTED name the file and what is wrong with it; AHA_ERR_NOMEM, _LIMIT, _ARG. */
 AHA_API int  aha_engine_open(aha_engine **out, const char *path, const aha_options *o, aha_error *e);
 /* The same from memory, which stays the caller's and must outlive the engine. */
