@@ -9,7 +9,7 @@ enum {
     TOK_VOCAB_MAX = 1 << 20,       /* tokens */
     TOK_MERGES_MAX = 1 << 22,
     TOK_BYTES_MAX = 4096,          /* of one token; the longest in the known families has 256 */
-    PRETOK_STAGES_MAX = 4
+    PRETOK_STAGES_MAX = 6
 };
 
 /* ---- the 256 letters of byte-level BPE (bytemap.c) ----
@@ -64,6 +64,8 @@ extern const char *const PRETOK_DEEPSEEK[3]; /* DeepSeek-V3's patterns, letter b
 extern const char PRETOK_GPT2[]; /* the pattern that ByteLevel with use_regex stands for */
 /* Adds a stage: cuts out the matches of a pattern, known by its exact text; unknown: AHA_ERR_UNSUPPORTED naming it. */
 int  pretok_add(Pretok *p, const char *pattern, size_t n, const char *what, aha_error *e);
+/* Adds the stages of a family by the name that GGUF files give it; unknown: AHA_ERR_UNSUPPORTED naming it. */
+int  pretok_add_family(Pretok *p, const char *name, const char *what, aha_error *e);
 void pretok_free(Pretok *p);
 /* Scratch that a caller reuses over several pretok_split; NULL when there is no memory. */
 struct pcre2_real_match_data_8 *pretok_scratch(const Pretok *p);
@@ -97,9 +99,13 @@ struct Tokenizer {
     bool      nfc;
     AddedSet  added[ADDED_SETS];
 };
+typedef struct TokSource { /* what messages call the places that tokens come from */
+    const char *what;      /* the file */
+    const char *tokens, *added, *merges; /* its fields */
+} TokSource;
 /* Fills t from specs[0..vocab), all set; n_merges is a bound for the merges to come. */
-int tok_build(Tokenizer *t, const TokSpec *spec, int vocab, size_t n_merges, const char *what, aha_error *e);
+int tok_build(Tokenizer *t, const TokSpec *spec, int vocab, size_t n_merges, const TokSource *from, aha_error *e);
 /* The merge of two tokens given as spelled. */
-int tok_add_merge(Tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, uint32_t rank, const char *what, aha_error *e);
+int tok_add_merge(Tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, uint32_t rank, const TokSource *from, aha_error *e);
 
 #endif

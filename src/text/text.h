@@ -31,6 +31,29 @@ bool tokenizer_is_added(const Tokenizer *t, int32_t id);
 bool tokenizer_is_control(const Tokenizer *t, int32_t id);    /* an added token that is special or spelled <...>: never shown */
 int  tokenizer_decode(const Tokenizer *t, const int32_t *id, size_t n, Buf *out);
 
+/* ---- from GGUF's metadata (gguf_vocab.c) ---- */
+typedef struct TextRef { /* a string that need not end with NUL */
+    const char *s;
+    uint64_t    n;
+} TextRef;
+/* The values of tokenizer.ggml.*, borrowed: whoever reads the file fills this in, unchecked.  NULL, 0 or -1: absent. */
+typedef struct GgufVocab {
+    TextRef        model, pre;
+    const TextRef *token;   /* [n] */
+    uint64_t       n;
+    const int32_t *type;    /* [n_type] token_type: as many as tokens */
+    uint64_t       n_type;
+    const TextRef *merge;   /* [n_merge] "left right" */
+    uint64_t       n_merge;
+    int64_t        bos, eos, pad; /* bos_token_id, eos_token_id, padding_token_id */
+    bool           add_bos;       /* add_bos_token: a template writes the token itself, so this adds none */
+    TextRef        chat_template; /* for chat_template_detect */
+} GgufVocab;
+/* The same tokenizer as the family's tokenizer.json gives: model "gpt2" (byte-level BPE) with pre "deepseek-v3",
+ * "deepseek-r1-qwen", "qwen2", "llama-bpe" or "deepseek-llm"; others are AHA_ERR_UNSUPPORTED and named.  Control and
+ * user-defined tokens are its added tokens; unused ones have no text.  Everything is checked here: AHA_ERR_FORMAT, _LIMIT. */
+int  tokenizer_from_gguf(Tokenizer **out, const GgufVocab *v, const char *what, aha_error *e);
+
 /* ---- making one (build.c) ---- */
 /* An ordinary tokenizer.json, as Hugging Face's tokenizers loads it and with the same ids there: byte-level BPE behind
  * DeepSeek-V3's pre-tokeniser.  Ids: R1's three special tokens (0, 1, 2), 256 bytes, the numbers 10..999, the words with the
