@@ -1,7 +1,8 @@
 /* The tokenizer over a file of texts (u32 length, bytes; tools/text_lines.py): for comparing ids and time with another one.
  * usage: bench_text TOKENIZER.json TEXTS --ids OUT [--special]   the ids of each text: u32 count, i32 ids
  *        bench_text TOKENIZER.json TEXTS                         for each line on standard input: encodes all texts once
- *                                                                and prints the nanoseconds and the number of ids
+ *                                                                and prints nanoseconds of processor and clock, and
+ *                                                                the number of ids
  * tools/text_compare.py drives it. */
 #include <stdio.h>
 #include <string.h>
@@ -53,13 +54,14 @@ static int time_texts(const Tokenizer *t, const Texts *all, aha_error *e)
         const char *s;
         size_t      at = 0, n, total = 0;
         uint64_t    t0 = time_now_ns();
+        double      cpu = time_cpu_s();
         while (!rc && text_next(all, &at, &s, &n)) {
             Ids ids = {0};
             rc = tokenizer_encode(t, s, n, 0, &ids, e);
             total += ids.n;
             ids_free(&ids);
         }
-        printf("%llu %zu\n", (unsigned long long)(time_now_ns() - t0), total);
+        printf("%.0f %llu %zu\n", (time_cpu_s() - cpu) * 1e9, (unsigned long long)(time_now_ns() - t0), total);
         fflush(stdout);
     }
     return rc;

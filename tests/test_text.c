@@ -151,6 +151,7 @@ static void golden(const char *name)
         check_ids(&ids, json_is_array(special) ? special : json_array_get(row, 1), s);
     }
     json_decref(list);
+    check_sample(t, name);
     buf_free(&back);
     ids_free(&ids);
     tokenizer_free(t);

@@ -107,6 +107,7 @@ static void qwen_vectors(void **state)
     if (!t) skip();
     assert_int_equal(check_vectors(t, folder, "ggml-vocab-deepseek-r1-qwen", 0), 46);
     assert_int_equal(check_vectors(t, folder, "ggml-vocab-qwen2", 0), 46);
+    check_sample(t, "r1-distill-qwen");
     tokenizer_free(t);
 }
 
@@ -179,6 +180,7 @@ static void r1_vectors(void **state)
         ids_free(&ids);
         buf_free(&back);
     }
+    check_sample(t, "r1");
     assert_int_equal(tokenizer_vocab(t), 128815);
     assert_int_equal(tokenizer_id(t, "<｜User｜>"), 128803);
     assert_int_equal(tokenizer_id(t, "</think>"), 128799);

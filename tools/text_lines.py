@@ -35,13 +35,18 @@ def character(rng):
     return "�" if 0xD800 <= c < 0xE000 else chr(c)
 
 
-def code_lines():
-    rows = []
+def documents():
+    """The project's own files, whole: code and English."""
+    out = []
     for pattern in ["src/*/*.[ch]", "tools/*.py", "docs/*.md", "Makefile"]:
         for path in sorted(glob.glob(os.path.join(ROOT, pattern))):
-            with open(path, encoding="utf-8") as f:
-                rows += f.read().split("\n")
-    return [r for r in rows if r]
+            with open(path, "rb") as f:
+                out.append(f.read())
+    return out
+
+
+def code_lines():
+    return [r for d in documents() for r in d.decode().split("\n") if r]
 
 
 class Maker:
