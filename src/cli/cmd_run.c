@@ -30,8 +30,8 @@ static const Help HELP = {
 static int messages(const RunArgs *a, const char *text, size_t n, ChatMessage out[2])
 {
     int k = 0;
-    if (a->system) out[k++] = (ChatMessage){ROLE_SYSTEM, a->system, strlen(a->system)};
-    out[k++] = (ChatMessage){ROLE_USER, text, n};
+    if (a->system) out[k++] = (ChatMessage){.role = ROLE_SYSTEM, .text = a->system, .n = strlen(a->system)};
+    out[k++] = (ChatMessage){.role = ROLE_USER, .text = text, .n = n};
     return k;
 }
 

@@ -76,6 +76,21 @@ int  pretok_split(const Pretok *p, struct pcre2_real_match_data_8 *m, const char
 /* ---- normalisation (nfc.c) ---- valid UTF-8 to NFC, in linear time.  *out NULL: s is NFC already; else mem_free it */
 int nfc_normalise(const char *s, size_t n, char **out, size_t *out_n, aha_error *e);
 
+/* ---- how R1 writes calls of tools (reply.c) ---- tokens of the 671B models, plain text in the distills */
+typedef enum ToolMarker {
+    TOOL_CALLS_BEGIN,
+    TOOL_CALLS_END,
+    TOOL_CALL_BEGIN,
+    TOOL_CALL_END,
+    TOOL_OUTPUTS_BEGIN,
+    TOOL_OUTPUTS_END,
+    TOOL_OUTPUT_BEGIN,
+    TOOL_OUTPUT_END,
+    TOOL_SEP,
+    TOOL_MARKERS
+} ToolMarker;
+extern const char *const TOOL_MARKER[TOOL_MARKERS];
+
 /* ---- the tokenizer's inside (tokenizer.c); built by load.c ---- */
 enum { SPEC_SET = 1, SPEC_VOCAB = 2, SPEC_ADDED = 4, SPEC_SPECIAL = 8, SPEC_NORMALIZED = 16 };
 typedef struct TokSpec { /* one token as a file gives it */
