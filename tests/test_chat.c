@@ -230,7 +230,7 @@ static void tools_text(void **state)
         {" [ { \"function\" : {\n \"name\" : \"a, b: {\\\"c\\\"}\" , \"x\":[0.10,1234567890123456789 ,1e5,true]}, \"type\":\"function\" } , {\"name\":\"g\"} ] ",
          "\n```json\n{\"name\": \"a, b: {\\\"c\\\"}\", \"x\": [0.10, 1234567890123456789, 1e5, true]}\n```\n\n```json\n{\"name\": \"g\"}\n```\n", ""},
         {"[{\"strict\":false,\"n\":-1.5 ,\"s\":\"}]\\\\\",\"function\":{\"name\":\"\\u4e00\"}}]", "\n```json\n{\"name\": \"\\u4e00\"}\n```\n", ""},
-        {"[]", NULL, "a list of 0"}, {"{}", NULL, "tools"}, {"", NULL, "tools"}, {"[1]", NULL, "tools[0]"}, {"[{}]", NULL, "tools[0].name"},
+        {"[]", NULL, "a list of 0"}, {"{}", NULL, "tools"}, {"", NULL, "tools"}, {"[1]", NULL, "tools[0]"}, {"[{}]", NULL, "tools[0]: name"},
         {"[{\"name\":\"f\"},{\"name\":\"\"}]", NULL, "tools[1]"}, {"[{\"type\":\"web\",\"name\":\"f\"}]", NULL, "\"web\""},
         {"[{\"function\":{\"nome\":\"f\"}}]", NULL, "name"}, {"[{\"function\":7}]", NULL, "tools[0]"}, {"[{\"\\u0066unction\":{\"name\":\"f\"}}]", NULL, "escapes"},
         {"[{\"name\":\"f\"}", NULL, "tools"}, {"[{\"name\":7}]", NULL, "name"},

@@ -101,10 +101,12 @@ static char *copy(const char *s, size_t n)
     return p;
 }
 
-static bool is_object(const char *s, size_t n)
+static bool is_object(Reply *r, const char *s, size_t n)
 {
     Json *j = NULL;
-    bool  yes = !json_parse(&j, s, n, "arguments", NULL) && json_is_object(j);
+    int   rc = json_parse(&j, s, n, "arguments", NULL);
+    bool  yes = !rc && json_is_object(j);
+    r->no_memory |= rc == AHA_ERR_NOMEM;
     json_free(j);
     return yes;
 }
@@ -121,7 +123,7 @@ static void read_call(const Reply *r, const char **name, size_t *n_name, const c
     if (n_type == strlen("function") && !memcmp(type, "function", n_type)) n_type = 0;
     if (!n) s = type, n = n_type, type = "", n_type = 0; /* no separator was written */
     const char *line = n ? memchr(s, '\n', n) : NULL;
-    if (n && *s == '{') line = s;
+    if (n && (*s == '{' || (n >= 3 && !memcmp(s, FENCE, 3)))) line = s; /* no name here */
     *name = line == s ? type : s;
     *n_name = line == s ? n_type : line ? (size_t)(line - s) : n;
     *args = line ? line : s + n;
@@ -157,7 +159,7 @@ static void end_call(Reply *r, bool complete)
     read_call(r, &name, &n_name, &args, &n_args);
     ReplyCall c = {.name = copy(name, n_name), .args = copy(args, n_args), .n_args = n_args, .complete = complete};
     if (c.name && c.args && !r->type.failed && !r->body.failed && room_for_call(r)) {
-        c.valid = complete && n_name > 0 && is_object(c.args, n_args);
+        c.valid = complete && n_name > 0 && is_object(r, c.args, n_args);
         r->call[r->n_call++] = c;
     } else {
         mem_free(c.name);
