@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/data/chat: conversations rendered by the published chat templates under jinja2.
 
-The templates are not part of the project.  Usage: tools/chat_golden.py DATA WORK, with a folder DATA that holds
+The templates are not part of the project.  Usage: tools/chat_golden.py DATA WORK [OUT], with a folder DATA that holds
   templates/{deepseek-r1-0528.official,deepseek-r1-feb2025.official,deepseek-r1-v3-noprefill.official,
              deepseek-ai-DeepSeek-R1-Distill-Llama-8B}.jinja
 and, for the ids, what tools/text_compare.py reads; WORK is a folder for what is made.  Needs: pip install jinja2 tokenizers.
@@ -186,7 +186,7 @@ def load_tokenizers(data, work):
 
 
 def write(name, rows):
-    with open(os.path.join(OUT, name + ".json"), "w", encoding="utf-8") as f:
+    with open(os.path.join(sys.argv[3] if len(sys.argv) > 3 else OUT, name + ".json"), "w", encoding="utf-8") as f:
         f.write("[\n" + ",\n".join(json.dumps(r, ensure_ascii=True, separators=(",", ":")) for r in rows) + "\n]\n")
 
 
