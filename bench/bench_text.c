@@ -1,5 +1,5 @@
 /* The tokenizer over a file of texts (u32 length, bytes; tools/text_lines.py): for comparing ids and time with another one.
- * usage: bench_text TOKENIZER.json TEXTS --ids OUT [--special]   the ids of each text: u32 count, i32 ids
+ * usage: bench_text TOKENIZER.json TEXTS --ids OUT [--special]   the ids of each text: u32 count, i32 ids; and back
  *        bench_text TOKENIZER.json TEXTS                         for each line on standard input: encodes all texts once
  *                                                                and prints nanoseconds of processor and clock, and
  *                                                                the number of ids
@@ -28,6 +28,35 @@ static bool text_next(const Texts *t, size_t *at, const char **s, size_t *n)
     return true;
 }
 
+static bool same(const Buf *b, const char *s, size_t n)
+{
+    return b->n == n && (!n || !memcmp(b->data, s, n));
+}
+
+/* Ids back to the text; of a normalised text, to one with the same ids.  In pieces, only whole characters come out. */
+static int check_back(const Tokenizer *t, const Ids *ids, const char *s, size_t n, unsigned flags, aha_error *e)
+{
+    Buf        back = {0}, pieces = {0};
+    Utf8Stream stream = {0};
+    Ids        again = {0};
+    bool       whole = true;
+    int        rc = tokenizer_decode(t, ids->id, ids->n, &back);
+    for (size_t i = 0; i < ids->n; i++) {
+        size_t      k, from = pieces.n;
+        const char *bytes = tokenizer_bytes(t, ids->id[i], &k);
+        utf8_stream_push(&stream, bytes, k, &pieces);
+        whole &= pieces.n == from || utf8_valid(pieces.data + from, pieces.n - from);
+    }
+    utf8_stream_end(&stream, &pieces);
+    if (!rc && !same(&back, s, n)) rc = tokenizer_encode(t, back.data, back.n, flags, &again, e);
+    if (!rc && !same(&back, s, n) && (again.n != ids->n || memcmp(again.id, ids->id, again.n * sizeof *again.id))) whole = false;
+    if (!rc && (!whole || (utf8_valid(s, n) && !same(&pieces, back.data, back.n)))) rc = error_set(e, AHA_ERR_INTERNAL, "ids that do not become their text again");
+    buf_free(&back);
+    buf_free(&pieces);
+    ids_free(&again);
+    return rc;
+}
+
 static int write_ids(const Tokenizer *t, const Texts *all, const char *path, unsigned flags, aha_error *e)
 {
     FILE       *f = fopen(path, "wb");
@@ -38,6 +67,7 @@ static int write_ids(const Tokenizer *t, const Texts *all, const char *path, uns
     while (!rc && text_next(all, &at, &s, &n)) {
         ids.n = 0;
         rc = tokenizer_encode(t, s, n, flags, &ids, e);
+        if (!rc) rc = check_back(t, &ids, s, n, flags, e);
         uint32_t k = (uint32_t)ids.n;
         if (!rc && (fwrite(&k, sizeof k, 1, f) != 1 || fwrite(ids.id, sizeof *ids.id, k, f) != k)) rc = error_set(e, AHA_ERR_IO, "%s: not written", path);
     }

@@ -19,8 +19,8 @@ static int take_name(char dst[64], const TextRef *v, const char *field, const ch
 {
     char q[80];
     if (!v->s) return error_set(e, AHA_ERR_FORMAT, "%s: %s: absent, expected a name", what, field);
-    if (v->n >= 64 || memchr(v->s, 0, (size_t)v->n))
-        return error_set(e, AHA_ERR_FORMAT, "%s: %s: \"%s\", expected a name of at most 63 bytes", what, field, quote(q, v->s, v->n < 80 ? v->n : 80));
+    if (v->n >= 64) return error_set(e, AHA_ERR_FORMAT, "%s: %s: %llu bytes, expected a name of at most 63", what, field, (unsigned long long)v->n);
+    if (memchr(v->s, 0, (size_t)v->n)) return error_set(e, AHA_ERR_FORMAT, "%s: %s: \"%s\", expected a name without NUL", what, field, quote(q, v->s, v->n));
     memcpy(dst, v->s, (size_t)v->n);
     dst[v->n] = 0;
     return 0;

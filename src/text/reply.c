@@ -17,6 +17,7 @@ const char *const TOOL_MARKER[TOOL_MARKERS] = {
     [TOOL_OUTPUT_BEGIN] = "<｜tool▁output▁begin｜>",   [TOOL_OUTPUT_END] = "<｜tool▁output▁end｜>",
     [TOOL_SEP] = "<｜tool▁sep｜>",
 };
+_Static_assert(sizeof ((Reply *)0)->marker / sizeof(int32_t) == TOOL_MARKERS, "Reply has an id for each marker");
 enum { NO_MARKER = -1, PART_OF_MARKER = -2 };
 
 void reply_init(Reply *r, const Tokenizer *t, bool think_open)
