@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Compares the tokenizer with Hugging Face's `tokenizers`, id by id, and its time on one thread in the same run.
 
-usage: tools/text_compare.py [--lines N] [--seed S] [--no-ids] [--no-time] [--at-least RATIO] [--bench build/bench/bench_text] DATA WORK
+usage: tools/text_compare.py [--only NAME] [--lines N] [--seed S] [--no-ids] [--no-time] [--at-least RATIO] [--bench build/bench/bench_text] DATA WORK
 DATA: the folder with tokenizer/{deepseek-r1-tokenizer.derived.json.gz, qwen.tiktoken, llama3-tokenizer.model,
 qwen3-tokenizer_config.json}, of which what is there is used.  WORK: a folder for what is made.  Needs: pip install tokenizers.
 
 Bytes that are not UTF-8 cannot be handed to `tokenizers`: there the runs between them are, and each such byte must be its own
-token.  Where Unicode's versions differ on a text (see docs/tokenizers.md), the code points are named and must be known ones."""
+token.  No text may differ: where Unicode's versions do, src/text has lists (docs/templates.md).  bench_text also checks that the
+ids become their text again."""
 import argparse
 import gzip
 import json
