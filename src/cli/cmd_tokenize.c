@@ -154,6 +154,7 @@ static int chat(const TokenizeArgs *a, const ModelSet *s, const Buf *in, aha_err
         n_calls += (size_t)m[i].n_call;
     }
     if (rc == 0) rc = chat_render(s->words.tok, s->words.form, m, (int)n, !a->no_generation, &v, &think_open, e);
+    if (rc == AHA_ERR_ARG) rc = e->code = AHA_ERR_FORMAT; /* the arguments came on standard input */
     if (rc == 0) rc = put_result(a, s, &v);
     ids_free(&v);
     mem_free(m);
