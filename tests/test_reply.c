@@ -65,61 +65,62 @@ static bool split(const Tokenizer *t, const char *text, size_t n, bool open, boo
     return ended;
 }
 
+static const struct {
+    bool        open;
+    const char *text, *thinking, *answer;
+    bool        ended;
+    const char *calls; /* each name|arguments|, then + complete, ! complete but not valid, ? unfinished */
+} CASE[] = {
+    {false, "Let me look.\n" BEGIN CALL("f", "{\"a\": 1}") END "<｜end▁of▁sentence｜>", "", "Let me look.", true, "f|{\"a\": 1}|+"},
+    {true, "hm</think>\n\n" BEGIN CALL("f", "{}") "\n" CALL("g h", "{\"x\": [1,\n2]}") END, "hm", "", false, "f|{}|+g h|{\"x\": [1,\n2]}|+"},
+    {false, BEGIN CALL("f", "{}") END "and so", "", "and so", false, "f|{}|+"},
+    {false, "a " BEGIN CALL("f", "{}") END "\n\nb" BEGIN CALL("g", "{}") END, "", "a\n\nb", false, "f|{}|+g|{}|+"},
+    {false, BEGIN "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": ", "", "", false, "f|{\"a\":|?"},
+    {false, BEGIN "<｜tool▁call▁begin｜>function<｜tool▁sep｜>get", "", "", false, "get||?"},
+    {false, BEGIN "<｜tool▁call▁begin｜>function", "", "", false, "||?"},
+    {false, BEGIN, "", "", false, ""},
+    {false, BEGIN "\n" END, "", "", false, ""},
+    {false, BEGIN CALL("f", "{}") "<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{\"b\"<｜end▁of▁sentence｜>", "", "", true, "f|{}|+g|{\"b\"|?"},
+    {false, BEGIN CALL("f", "no json"), "", "", false, "f|no json|!"},
+    {false, BEGIN CALL("", "{}") END, "", "", false, "|{}|!"},
+    {false, BEGIN CALL("f", "[1]"), "", "", false, "f|[1]|!"},
+    {false, BEGIN CALL("f", "{\"code\": \"```\\n\"}") END, "", "", false, "f|{\"code\": \"```\\n\"}|+"},
+    {false, BEGIN "<｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\": 1}<｜tool▁call▁end｜>" END, "", "", false, "f|{\"a\": 1}|+"},
+    {false, BEGIN "function<｜tool▁sep｜>f\n```json\n{}\n```<｜tool▁call▁end｜>" END "x", "", "x", false, "f|{}|+"},
+    {false, BEGIN "<｜tool▁call▁begin｜>f\n```json\n{}\n```<｜tool▁call▁end｜>" END, "", "", false, "f|{}|+"},
+    {false, CALL("f", "{}") "x", "", "", false, "f|{}|+x||?"},
+    {false, BEGIN "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n{}" END "x", "", "x", false, "f|{}|?"},
+    {false, "<｜tool▁sep｜>a" END "<｜tool▁call▁end｜>b<｜tool▁outputs▁end｜>", "", "ab", false, ""},
+    {true, "I write " BEGIN CALL("f", "{}") END " soon</think>no", "I write functionf\n```json\n{}\n``` soon", "no", false, ""},
+    {false, BEGIN CALL("f", "{}") END "<｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>made up<｜tool▁output▁end｜><｜tool▁outputs▁end｜>So.", "", "So.", false,
+     "f|{}|+"},
+    {false, "<｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>made up", "", "", false, ""},
+    {false, BEGIN "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n{\"a\"</think>x", "", "x", false, "f|{\"a\"|?"},
+    {false, BEGIN "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": \"\xe4\xb8<｜tool▁call▁end｜>", "", "", false, "f|{\"a\": \"\xef\xbf\xbd|!"},
+    {false, "plain answer", "", "plain answer", false, ""},
+    {false, "", "", "", false, ""},
+    {true, "", "", "", false, ""},
+    {true, "thinking only", "thinking only", "", false, ""},
+    {true, "hm\n</think>\n\nIt is 26.<｜end▁of▁sentence｜>more", "hm", "It is 26.", true, ""},
+    {false, "<think>\nhm\n\nso\n</think>\n\nYes\n\n- a\n- b\n<｜end▁of▁sentence｜>", "hm\n\nso", "Yes\n\n- a\n- b", true, ""},
+    {false, "<think>\n\n</think>\n\nquick", "", "quick", false, ""},
+    {true, "\n<think>\nhm</think>x", "hm", "x", false, ""},
+    {false, "x</think>y", "", "xy", false, ""},
+    {true, "a</think>b</think>c", "a", "bc", false, ""},
+    {false, "<think>a</think>b<think>c</think>d", "a\n\nc", "b\n\nd", false, ""},
+    {false, "<think>a</think>\n<think>\n</think>d", "a", "d", false, ""},
+    {false, "  indented\n  too  \n\n", "", "  indented\n  too", false, ""},
+    {true, "\r\n a \t\n</think>\n", " a", "", false, ""},
+    {false, "<｜Assistant｜>a<｜▁pad▁｜>c<｜begin▁of▁sentence｜>d", "", "acd", false, ""},
+    {false, "a<｜User｜>b", "", "a", true, ""},
+    {false, "一二 😀 é", "", "一二 😀 é", false, ""},
+    {true, "\xe4\xb8</think>\xb8z", "\xef\xbf\xbd", "\xef\xbf\xbdz", false, ""},
+    {false, "a\xff\xc3\xc3\xa9\xf0\x9f\x98", "", "a\xef\xbf\xbd\xef\xbf\xbd\xc3\xa9\xef\xbf\xbd", false, ""},
+    {false, "< think> </ think> <|User|>", "", "< think> </ think> <|User|>", false, ""},
+};
+
 static void replies(void **state)
 {
-    static const struct {
-        bool        open;
-        const char *text, *thinking, *answer;
-        bool        ended;
-        const char *calls; /* each name|arguments|, then + complete, ! complete but not valid, ? unfinished */
-    } CASE[] = {
-        {false, "Let me look.\n" BEGIN CALL("f", "{\"a\": 1}") END "<｜end▁of▁sentence｜>", "", "Let me look.", true, "f|{\"a\": 1}|+"},
-        {true, "hm</think>\n\n" BEGIN CALL("f", "{}") "\n" CALL("g h", "{\"x\": [1,\n2]}") END, "hm", "", false, "f|{}|+g h|{\"x\": [1,\n2]}|+"},
-        {false, BEGIN CALL("f", "{}") END "and so", "", "and so", false, "f|{}|+"},
-        {false, "a " BEGIN CALL("f", "{}") END "\n\nb" BEGIN CALL("g", "{}") END, "", "a\n\nb", false, "f|{}|+g|{}|+"},
-        {false, BEGIN "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": ", "", "", false, "f|{\"a\":|?"},
-        {false, BEGIN "<｜tool▁call▁begin｜>function<｜tool▁sep｜>get", "", "", false, "get||?"},
-        {false, BEGIN "<｜tool▁call▁begin｜>function", "", "", false, "||?"},
-        {false, BEGIN, "", "", false, ""},
-        {false, BEGIN "\n" END, "", "", false, ""},
-        {false, BEGIN CALL("f", "{}") "<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{\"b\"<｜end▁of▁sentence｜>", "", "", true, "f|{}|+g|{\"b\"|?"},
-        {false, BEGIN CALL("f", "no json"), "", "", false, "f|no json|!"},
-        {false, BEGIN CALL("", "{}") END, "", "", false, "|{}|!"},
-        {false, BEGIN CALL("f", "[1]"), "", "", false, "f|[1]|!"},
-        {false, BEGIN CALL("f", "{\"code\": \"```\\n\"}") END, "", "", false, "f|{\"code\": \"```\\n\"}|+"},
-        {false, BEGIN "<｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\": 1}<｜tool▁call▁end｜>" END, "", "", false, "f|{\"a\": 1}|+"},
-        {false, BEGIN "function<｜tool▁sep｜>f\n```json\n{}\n```<｜tool▁call▁end｜>" END "x", "", "x", false, "f|{}|+"},
-        {false, BEGIN "<｜tool▁call▁begin｜>f\n```json\n{}\n```<｜tool▁call▁end｜>" END, "", "", false, "f|{}|+"},
-        {false, CALL("f", "{}") "x", "", "", false, "f|{}|+x||?"},
-        {false, BEGIN "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n{}" END "x", "", "x", false, "f|{}|?"},
-        {false, "<｜tool▁sep｜>a" END "<｜tool▁call▁end｜>b<｜tool▁outputs▁end｜>", "", "ab", false, ""},
-        {true, "I write " BEGIN CALL("f", "{}") END " soon</think>no", "I write functionf\n```json\n{}\n``` soon", "no", false, ""},
-        {false, BEGIN CALL("f", "{}") END "<｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>made up<｜tool▁output▁end｜><｜tool▁outputs▁end｜>So.", "", "So.", false,
-         "f|{}|+"},
-        {false, "<｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>made up", "", "", false, ""},
-        {false, BEGIN "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n{\"a\"</think>x", "", "x", false, "f|{\"a\"|?"},
-        {false, BEGIN "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": \"\xe4\xb8<｜tool▁call▁end｜>", "", "", false, "f|{\"a\": \"\xef\xbf\xbd|!"},
-        {false, "plain answer", "", "plain answer", false, ""},
-        {false, "", "", "", false, ""},
-        {true, "", "", "", false, ""},
-        {true, "thinking only", "thinking only", "", false, ""},
-        {true, "hm\n</think>\n\nIt is 26.<｜end▁of▁sentence｜>more", "hm", "It is 26.", true, ""},
-        {false, "<think>\nhm\n\nso\n</think>\n\nYes\n\n- a\n- b\n<｜end▁of▁sentence｜>", "hm\n\nso", "Yes\n\n- a\n- b", true, ""},
-        {false, "<think>\n\n</think>\n\nquick", "", "quick", false, ""},
-        {true, "\n<think>\nhm</think>x", "hm", "x", false, ""},
-        {false, "x</think>y", "", "xy", false, ""},
-        {true, "a</think>b</think>c", "a", "bc", false, ""},
-        {false, "<think>a</think>b<think>c</think>d", "a\n\nc", "b\n\nd", false, ""},
-        {false, "<think>a</think>\n<think>\n</think>d", "a", "d", false, ""},
-        {false, "  indented\n  too  \n\n", "", "  indented\n  too", false, ""},
-        {true, "\r\n a \t\n</think>\n", " a", "", false, ""},
-        {false, "<｜Assistant｜>a<｜▁pad▁｜>c<｜begin▁of▁sentence｜>d", "", "acd", false, ""},
-        {false, "a<｜User｜>b", "", "a", true, ""},
-        {false, "一二 😀 é", "", "一二 😀 é", false, ""},
-        {true, "\xe4\xb8</think>\xb8z", "\xef\xbf\xbd", "\xef\xbf\xbdz", false, ""},
-        {false, "a\xff\xc3\xc3\xa9\xf0\x9f\x98", "", "a\xef\xbf\xbd\xef\xbf\xbd\xc3\xa9\xef\xbf\xbd", false, ""},
-        {false, "< think> </ think> <|User|>", "", "< think> </ think> <|User|>", false, ""},
-    };
     Tokenizer *t = fixture("tiny");
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(CASE); i++) {
