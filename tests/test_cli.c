@@ -359,7 +359,10 @@ static void tokenize_chat(void **state)
     static const char GOOD[] = "[{\"role\":\"user\",\"content\":\"<think>hi\"}]";
     static const struct {
         const char *json, *word;
-    } BAD[] = {{"[]", "a JSON array of messages"}, {"{}", "a JSON array of messages"}, {"[1]", "message 0: an object"}, {"[", "standard input"},
+    } BAD[] = {{"[{\"role\":\"user\",\"content\":\"\",\"tool_calls\":[{\"name\":\"f\",\"arguments\":\"{}\"}]}]", "message 0"},
+               {"[{\"role\":\"assistant\",\"tool_calls\":[{\"name\":\"f\"}]}]", "arguments"},
+               {"[{\"role\":\"assistant\",\"tool_calls\":{}}]", "a list is expected"},
+               {"[]", "a JSON array of messages"}, {"{}", "a JSON array of messages"}, {"[1]", "message 0: an object"}, {"[", "standard input"},
                {"[{\"role\":\"x\",\"content\":\"\"}]", "role \"x\""}, {"[{\"role\":\"user\"}]", "content"},
                {"[{\"role\":\"user\",\"content\":3}]", "content"}};
     (void)state;
