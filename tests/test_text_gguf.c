@@ -1,5 +1,7 @@
 /* A vocabulary out of GGUF's arrays gives the ids of the tokenizer.json that it was made of; hostile arrays are refused
  * with a message that names the field; and the published vocabulary of DeepSeek-LLM, where the data is at hand. */
+#include "gguflib.h"
+#include "infer/infer.h"
 #include "textlib.h"
 
 typedef struct Arrays { /* a vocabulary that the test may change */
@@ -333,9 +335,84 @@ static void deepseek_llm(void **state)
     mem_free(a.text);
 }
 
+/* ---- out of a file ---- */
+static void put_strings(Gguf *g, const char *key, const TextRef *s, uint64_t n)
+{
+    put_key_type(g, key, GGUF_ARRAY);
+    put_u32(&g->kv, GGUF_STRING);
+    put_u64(&g->kv, n);
+    for (uint64_t i = 0; i < n; i++) {
+        put_u64(&g->kv, s[i].n);
+        buf_add(&g->kv, s[i].s, s[i].n);
+    }
+}
+
+/* a file with that vocabulary; wrong: the key whose value gets another type, or NULL */
+static uint8_t *vocab_file(const Arrays *a, const char *wrong, size_t *n)
+{
+    static const char *const STRINGS[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.merges"};
+    Gguf                     g;
+    gguf_start(&g);
+    put_shape(&g, "deepseek2", 32, 1);
+    put_kv_str(&g, "tokenizer.ggml.model", "gpt2");
+    put_kv_str(&g, "tokenizer.ggml.pre", "deepseek-v3");
+    for (int i = 0; i < 2; i++)
+        if (wrong && !strcmp(wrong, STRINGS[i])) put_kv_u32(&g, wrong, 7);
+        else put_strings(&g, STRINGS[i], i ? a->merge : a->token, i ? a->v.n_merge : a->v.n);
+    put_key_type(&g, "tokenizer.ggml.token_type", GGUF_ARRAY);
+    put_u32(&g.kv, wrong && !strcmp(wrong, "tokenizer.ggml.token_type") ? GGUF_F32 : GGUF_I32);
+    put_u64(&g.kv, a->v.n);
+    buf_add(&g.kv, a->type, (size_t)a->v.n * sizeof *a->type);
+    put_kv_u32(&g, "tokenizer.ggml.bos_token_id", 0);
+    put_kv_u32(&g, "tokenizer.ggml.eos_token_id", 1);
+    put_kv_bool(&g, "tokenizer.ggml.add_bos_token", true);
+    put_kv_str(&g, "tokenizer.chat_template", "{{ '<\xEF\xBD\x9C" "Assistant\xEF\xBD\x9C><think>\\n' }}");
+    return gguf_finish(&g, n, NULL);
+}
+
+static void files_have_words(void **state)
+{
+    static const char *const WRONG[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.token_type"};
+    Arrays      a;
+    Tokenizer  *t;
+    Words       w;
+    WeightFile *file;
+    aha_error   e = {0};
+    Ids         x = {0}, y = {0};
+    size_t      n;
+    static const char TEXT[] = "Using 8, 13 and 2, make 29. \xE4\xBD\xA0\xE5\xA5\xBD <think>";
+    (void)state;
+    arrays_of(&a, "tiny", "deepseek-v3");
+    Config   cfg = {.arch = ARCH_DEEPSEEK_V3, .vocab = (int)a.v.n, .eos = {1}, .n_eos = 1};
+    uint8_t *bytes = vocab_file(&a, NULL, &n);
+    ASSERT_OK(weights_open_memory(&file, "x.gguf", bytes, n, &e), e);
+    ASSERT_OK(words_from_gguf(&w, file, "x.gguf", &cfg, &e), e);
+    ASSERT_OK(tokenizer_from_gguf(&t, &a.v, "x.gguf", &e), e);
+    ASSERT_OK(tokenizer_encode(w.tok, TEXT, sizeof TEXT - 1, TOK_SPECIAL, &x, &e), e);
+    ASSERT_OK(tokenizer_encode(t, TEXT, sizeof TEXT - 1, TOK_SPECIAL, &y, &e), e);
+    assert_int_equal(x.n, y.n);
+    assert_memory_equal(x.id, y.id, x.n * sizeof *x.id);
+    assert_true(w.n_stop >= 1 && w.stop[0] == 1);
+    ids_free(&x);
+    ids_free(&y);
+    words_free(&w);
+    tokenizer_free(t);
+    weights_close(file);
+    free(bytes);
+    for (size_t i = 0; i < ARRAY_LEN(WRONG); i++) {
+        bytes = vocab_file(&a, WRONG[i], &n);
+        ASSERT_OK(weights_open_memory(&file, "x.gguf", bytes, n, &e), e);
+        assert_int_equal(words_from_gguf(&w, file, "x.gguf", &cfg, &e), AHA_ERR_FORMAT);
+        if (!strstr(e.text, WRONG[i])) fail_msg("%s", e.text);
+        weights_close(file);
+        free(bytes);
+    }
+    arrays_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(families), cmocka_unit_test(hostile), cmocka_unit_test(byte_tokens), cmocka_unit_test(no_memory),
-                                       cmocka_unit_test(deepseek_llm)};
+                                       cmocka_unit_test(deepseek_llm), cmocka_unit_test(files_have_words)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,7 +114,7 @@ static int folder_open(ModelSet *s, const ModelOptions *o, unsigned wants, aha_e
         s->cfg = (Config){.arch = ARCH_DEEPSEEK_V3, .vocab = INT32_MAX, .bos = -1};
     }
     if (rc || !(wants & MODEL_WORDS)) return rc;
-    return words_open(&s->words, s->path, &s->cfg, e);
+    return s->m ? words_of(&s->words, s->path, s->m, e) : words_open(&s->words, s->path, &s->cfg, e);
 }
 
 void model_count(const Model *m, int64_t *all, int64_t *active)
@@ -143,7 +143,7 @@ int model_set_open(ModelSet *s, const ModelArgs *a, unsigned wants, aha_error *e
     if (wants & MODEL_NEEDS_TEXT) wants |= MODEL_WORDS;
     rc = s->builtin ? builtin_open(s, &o, wants, e) : folder_open(s, &o, wants, e);
     if (rc == 0 && (wants & MODEL_NEEDS_TEXT) && !s->words.tok)
-        rc = error_set(e, AHA_ERR_UNSUPPORTED, is_gguf(s->path) ? "the tokenizer in '%.400s' is not read yet, so it cannot read or write text"
+        rc = error_set(e, AHA_ERR_UNSUPPORTED, is_gguf(s->path) ? "'%.400s' holds no vocabulary (tokenizer.ggml.model), so it cannot read or write text"
                                                                : "'%.400s' has no tokenizer.json, so it cannot read or write text", s->path);
     if (rc == 0 && s->m) model_count(s->m, &s->params, &s->params_active);
     if (rc) model_set_free(s);
