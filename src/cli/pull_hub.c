@@ -40,12 +40,16 @@ static bool nearest_repo(const HubEnv *v, const char *repo, char *dst, size_t ca
     const char *slash = strchr(repo, '/'), *name = slash ? slash + 1 : repo;
     Buf         url = {0};
     bool        found = false;
+    if (slash) {
+        buf_fmt(&url, "%s/api/models?limit=%d&author=%.*s", v->endpoint, NEAR_MAX, (int)(slash - repo), repo);
+        if (!url.failed) found = nearest_at_hub(v, url.data, NULL, "id", repo, dst, cap);
+    }
     /* searched by the name's beginning, so that a slip further on does not matter */
-    for (size_t n = strlen(name), part = n; !found && part >= 4 && part + 1 > n / 3; part = part * 2 / 3) {
+    for (size_t part = strlen(name); !found && part >= 3; part = part * 2 / 3) {
         char head[HUB_REPO_CAP];
         snprintf(head, sizeof head, "%.*s", (int)part, name);
         buf_reset(&url);
-        buf_fmt(&url, "%s/api/models?limit=100&search=", v->endpoint);
+        buf_fmt(&url, "%s/api/models?limit=%d&search=", v->endpoint, NEAR_MAX);
         url_escape(&url, head, false);
         if (url.failed) break;
         found = nearest_at_hub(v, url.data, NULL, "id", repo, dst, cap);

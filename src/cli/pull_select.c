@@ -118,6 +118,8 @@ static int no_such_type(const Selection *s, const HubList *l, aha_error *e)
         if ((size_t)at < sizeof have) at += snprintf(have + at, sizeof have - (size_t)at, "%s%s", i ? ", " : "", row[i].type);
     }
     near = name_nearest(s->type, names, n);
+    for (int i = 0; i < n; i++)
+        if (strcasestr(row[i].type, s->type)) near = row[i].type; /* UD-Q2_K_XL for Q2_K_XL */
     if (!n) return error_set(e, AHA_ERR_ARG, "%s holds no GGUF files, so no type %s; without a type its safetensors are pulled", l->repo, s->type);
     return error_set(e, AHA_ERR_ARG, "%s has no type %s%s%s%s; it has %s", l->repo, s->type, near ? "; did you mean " : "", near ? near : "", near ? "?" : "", have);
 }
