@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ def git_oid(data):
 class Hub:
     """A hub and, at another address, the store that it redirects to."""
 
-    def __init__(self, files, repo="org/model"):
+    def __init__(self, files, repo="org/model", tls=None):
         self.repo, self.files, self.commit = repo, files, COMMIT
         self.oid = {p: hashlib.sha256(d).hexdigest() if self.is_lfs(p) else git_oid(d) for p, d in files.items()}
         self.seen = []            # (server, path, headers)
@@ -39,9 +40,11 @@ class Hub:
         self.page = 1000
         self.lock = threading.Lock()
         self.handlers = []
+        self.tls = tls            # (certificate, key): both speak https
         self.servers = [self.serve("hub"), self.serve("store")]
-        self.endpoint = "http://127.0.0.1:%d" % self.servers[0].server_port
-        self.store = "http://localhost:%d" % self.servers[1].server_port
+        scheme = "https" if tls else "http"
+        self.endpoint = f"{scheme}://127.0.0.1:{self.servers[0].server_port}"
+        self.store = f"{scheme}://localhost:{self.servers[1].server_port}"
 
     @staticmethod
     def is_lfs(path):
@@ -55,6 +58,10 @@ class Hub:
         self.handlers.append(Handler)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
+        if self.tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*self.tls)
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         server.handle_error = lambda *a: None
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return server

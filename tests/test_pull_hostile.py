@@ -4,11 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 
-from hublib import (Answer, BIG, MIB, SMALL, Skip, cache_of, check, environment, everything, git_oid, hub_test, main,
-                    noise, pull, same)
+from hublib import (Answer, BIG, Hub, MIB, SMALL, Skip, TMP, cache_of, check, environment, everything, git_oid, hub_test, main,
+                    noise, pull, same, test)
 
 
 # ---- servers that fail ----
@@ -185,6 +186,29 @@ def redirects(hub, home):
     hub.seen.clear()
     pull(home, hub, "org/model", "--tries", "1")
     check(hub.requests("store") and not any("Authorization" in h for h in hub.requests("store")), "the token left the hub")
+
+
+@test
+def encrypted():
+    """https: a certificate that nobody vouches for is refused; from https nothing leads to http"""
+    home = tempfile.mkdtemp(dir=TMP)
+    cert, key = os.path.join(home, "cert"), os.path.join(home, "key")
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-out", cert, "-keyout", key]
+    if not shutil.which("openssl") or subprocess.run(make, capture_output=True, check=False).returncode:
+        raise Skip("no openssl here to make a certificate")
+    hub, open_hub = Hub(SMALL, tls=(cert, key)), Hub(SMALL)
+    rc, out, err = pull(home, hub, "org/model", "--tries", "1")
+    check(rc == 1 and "certificate" in err and not hub.seen, rc, err)
+    rc, out, err = pull(home, hub, "org/model", SSL_CERT_FILE=cert)
+    check(rc == 0 and len(os.listdir(out.strip())) == 4, rc, err)
+    shutil.rmtree(cache_of(home))
+    for k in ("revision", "resolve"):
+        hub.twist = lambda h, kind, name, k=k: kind == k and (h.send(302, Location=open_hub.endpoint + h.path) or True)
+        rc, out, err = pull(home, hub, "org/model", SSL_CERT_FILE=cert)
+        check(rc == 1 and "not encrypted: not followed" in err and not open_hub.seen, rc, err)
+    hub.close()
+    open_hub.close()
 
 
 @hub_test(SMALL)

@@ -8,8 +8,8 @@
 
 #define KNOB_PREFIX "AHA_"
 
-/* Types: int (a whole number >= 0), path, url, names (comma-separated), secret (never shown).  Those that start with HF_ are
- * shared with other programs. */
+/* Types: int (a whole number >= 0), path, url, names (comma-separated), secret (never shown).  Those that do not
+ * start with AHA_ are shared with other programs. */
 static const Knob g_knobs[] = {
     {"AHA_CPU", "names", "", "use only these instruction sets: ref, avx2, avx512; empty: the best the processor has"},
     {"AHA_THREADS", "int", "0", "worker threads; 0: as many as the affinity mask and the cgroup allow"},
@@ -20,6 +20,7 @@ static const Knob g_knobs[] = {
     {"HF_TOKEN", "secret", "", "aha pull: access token for private and gated models; empty: the file $HF_HOME/token"},
     {"HF_HOME", "path", "", "aha pull: where other tools keep models and token; empty: ~/.cache/huggingface"},
     {"HF_HUB_CACHE", "path", "", "aha pull: where models are kept; empty: $HF_HOME/hub"},
+    {"SSL_CERT_FILE", "path", "", "aha pull: certificates to trust, as OpenSSL reads them; empty: the system's"},
 };
 enum { KNOB_COUNT = ARRAY_LEN(g_knobs) };
 

@@ -19,7 +19,7 @@ static const Help HELP = {
     "repository that has only GGUF files it shows the types to choose from. Whatever interrupts it, the same command goes on "
     "where it was; what is there already is not fetched again.\n"
     "Environment: HF_TOKEN for private and gated models, HF_ENDPOINT for a mirror, HF_HOME or HF_HUB_CACHE for the place of the "
-    "cache, https_proxy and no_proxy as curl reads them.",
+    "cache, https_proxy and no_proxy as curl reads them, SSL_CERT_FILE for other certificates than the system's.",
     "  aha run -m $(aha pull deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B) \"Make 29 from 8, 13 and 2.\"\n"
     "  aha pull unsloth/DeepSeek-R1-0528-Qwen3-8B-GGUF:Q4_K_M\n"
     "  aha pull ORG/NAME --to models/name --revision v1.0\n"

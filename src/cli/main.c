@@ -38,8 +38,8 @@ static int help(void)
             "  aha learn laptop\n"
             "  aha eval countdown -m runs/laptop/rl\n"
             "\n%sEnvironment%s\n", bold, off, bold, off);
-    for (int i = 0; i < n; i++) out_fmt("  %-12s %s\n", knob[i].name, knob[i].help);
-    out_fmt("  %-12s %s\n", "NO_COLOR", "no colours");
+    for (int i = 0; i < n; i++) out_fmt("  %-13s %s\n", knob[i].name, knob[i].help);
+    out_fmt("  %-13s %s\n", "NO_COLOR", "no colours");
     out_fmt("\nExit status: 0 done, 1 failed, 2 wrong usage.\n");
     return CLI_DONE;
 }

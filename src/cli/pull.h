@@ -33,6 +33,7 @@ typedef struct HubEnv {
     char endpoint[512];          /* without a slash at the end */
     char token[512];             /* "" when there is none */
     char cache[PULL_PATH_CAP];   /* the folder of models--ORG--NAME */
+    const char *certificates;    /* a file of those to trust, or "" for the system's */
     int  tries;                  /* failures in a row of one piece until the pull fails */
 } HubEnv;
 int hub_env_read(HubEnv *v, aha_error *e);

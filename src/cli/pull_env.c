@@ -96,6 +96,7 @@ int hub_env_read(HubEnv *v, aha_error *e)
     char hf_home[PULL_PATH_CAP];
     int  rc;
     memset(v, 0, sizeof *v);
+    v->certificates = knob_get("SSL_CERT_FILE");
     rc = read_folders(v, hf_home, e);
     if (rc == 0) rc = read_token(v, hf_home, e);
     if (rc == 0) rc = read_endpoint(v, e);

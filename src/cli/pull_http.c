@@ -201,6 +201,7 @@ int request_begin(Request *r, const HubEnv *v, const char *url, aha_error *e)
         curl_easy_setopt(c, CURLOPT_HTTPHEADER, r->lines);
     }
     curl_easy_setopt(c, CURLOPT_URL, url);
+    if (v->certificates[0]) curl_easy_setopt(c, CURLOPT_CAINFO, v->certificates);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, r->error);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "aha/" AHA_VERSION);
     curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L); /* each step is looked at: request_redirect */
