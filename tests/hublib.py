@@ -240,10 +240,10 @@ def noise(n, seed=1):
     return random.Random(seed).randbytes(n)
 
 
-SMALL = {"config.json": b'{"a": 1}', "tokenizer.json": b"{}", "tokenizer_config.json": b"[]", "README.md": b"# read", "model.safetensors": noise(300000),
+SMALL = {"config.json": b'{"a": 1}', "chat_template.jinja": b"", "tokenizer.json": b"{}", "tokenizer_config.json": b"[]", "README.md": b"# read", "model.safetensors": noise(300000),
          "original/consolidated.safetensors": noise(1000), "pytorch_model.bin": b"no"}
 BIG = {"config.json": b"{}", "model.safetensors": noise(24 * MIB, 2)}
-WANTED = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+WANTED = ["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 
 
 def hub_test(files):

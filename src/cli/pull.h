@@ -57,7 +57,7 @@ bool gguf_name(const char *path, GgufName *g); /* false: no GGUF file of weights
 /* ---- one request (pull_http.c) ---- */
 typedef struct Reply { /* what the lines of an answer's header said */
     int64_t  length, range_from, range_to, range_total, linked_size; /* -1: not said */
-    long     retry_after;                                            /* seconds; -1 */
+    long     retry_after;                                            /* seconds, by RateLimit; -1 */
     char     commit[HUB_COMMIT_CAP], etag[HUB_OID_CAP];
     char     error_code[48], error_text[200];
     char     next[2048];                                             /* Link: rel="next" */
@@ -75,6 +75,7 @@ typedef struct Request {
 int  request_begin(Request *r, const HubEnv *v, const char *url, aha_error *e);
 void request_end(Request *r);
 long request_status(const Request *r);
+long request_retry_after(const Request *r); /* seconds that the server asks to wait, or -1 */
 /* After a 3xx: where it leads, mem_free it.  Refused: other protocols than http and https, and from https to http. */
 int  request_redirect(const Request *r, const char *from, char **to, aha_error *e);
 /* Waits, unless somebody interrupts. */

@@ -4,7 +4,7 @@
 
 #include "pull.h"
 
-enum { OTHER_BODY_MAX = 64 << 10, NOTE_EVERY = 1 << 20, DIGEST_TURN = 8 << 20, PROGRESS_MIN = 64 << 10 };
+enum { OTHER_BODY_MAX = 64 << 10, NOTE_EVERY = 1 << 20, DIGEST_TURN = 8 << 20, PROGRESS_MIN = 64 << 10, OPEN_MAX = 64 };
 
 typedef enum Verdict { GOES_ON, NO_FILE, NO_RANGES, WRONG, TOO_MUCH, DISK } Verdict;
 
@@ -239,9 +239,7 @@ static int judge(Transfer *t, CURLcode code)
 {
     Fetch     *f = t->f;
     char       why[300];
-    curl_off_t wait = -1;
     long       status = request_status(&t->req);
-    curl_easy_getinfo(t->req.easy, CURLINFO_RETRY_AFTER, &wait);
     if (!t->looked && code == 0) t->verdict = look(t);
     if (t->verdict == DISK)
         return error_set(f->e, t->err.code, "%.200s: %.250s; free some space or choose another place (HF_HOME, --to)", t->b->file->path, t->err.text);
@@ -264,7 +262,7 @@ static int judge(Transfer *t, CURLcode code)
     if (t->verdict == NO_FILE && status >= 300 && status < 400) return redirected(t);
     if (status_passes(status)) {
         snprintf(why, sizeof why, "the server answers %ld", status);
-        return piece_failed(t, why, wait > 0 ? (long)(wait < 86400 ? wait : 86400) : -1);
+        return piece_failed(t, why, request_retry_after(&t->req));
     }
     if (t->verdict == NO_FILE && status >= 400) return not_found(t, status);
     if (t->verdict == NO_FILE && code == 0) return not_found(t, status);
@@ -295,17 +293,19 @@ static int settle(Fetch *f)
 static int start_pieces(Fetch *f)
 {
     uint64_t now = time_now_ns();
-    int      rc;
+    int      rc, open = 0;
     if (now < f->pause_until_ns) return 0;
     for (int i = 0; i < f->n; i++) {
         Blob *b = &f->blob[i];
         if (f->active >= f->connections) return 0;
         if (b->state == BLOB_DONE || (b->state == BLOB_ELSEWHERE && now < b->look_again_ns)) continue;
+        if (b->state != BLOB_OPEN && open >= OPEN_MAX) return 0;
         if (b->state != BLOB_OPEN && (rc = blob_open(b, f->e)) != 0) return rc;
         if (b->state == BLOB_ELSEWHERE && !f->said_elsewhere) {
             say("another program is fetching %.200s: waiting for it", b->file->path);
             f->said_elsewhere = true;
         }
+        open += b->state == BLOB_OPEN;
         if (b->state != BLOB_OPEN || (b->no_ranges && b->active)) continue;
         for (int k = 0; k < b->part.pieces && f->active < f->connections; k++) {
             if (b->piece[k].active || now < b->piece[k].not_before_ns || b->part.done[k] == partial_piece_bytes(&b->part, k)) continue;

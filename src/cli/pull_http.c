@@ -56,6 +56,16 @@ static void take_link(Reply *r, const char *s, size_t n)
     take_text(r->next, sizeof r->next, open + 1, (size_t)(close - open) - 1);
 }
 
+/* "resolvers";r=0;t=55: the hub's own way to say when to come back */
+static void take_limit(Reply *r, const char *s, size_t n)
+{
+    char    text[80];
+    int64_t v;
+    take_text(text, sizeof text, s, n);
+    const char *t = strstr(text, ";t=");
+    if (t && (v = take_number(t + 3, strspn(t + 3, "0123456789"))) > 0) r->retry_after = v < 86400 ? (long)v : 86400;
+}
+
 static void reply_clear(Reply *r)
 {
     size_t bytes = r->bytes;
@@ -72,6 +82,7 @@ static void take_line(Reply *r, const char *name, size_t n_name, const char *s, 
     else if (IS("x-repo-commit") && n < sizeof r->commit) take_text(r->commit, sizeof r->commit, s, n);
     else if (IS("x-error-code")) take_text(r->error_code, sizeof r->error_code, s, n);
     else if (IS("x-error-message")) take_text(r->error_text, sizeof r->error_text, s, n);
+    else if (IS("ratelimit")) take_limit(r, s, n);
     else if (IS("link")) take_link(r, s, n);
 #undef IS
 }
@@ -234,6 +245,14 @@ long request_status(const Request *r)
     return status;
 }
 
+long request_retry_after(const Request *r)
+{
+    curl_off_t s = -1;
+    curl_easy_getinfo(r->easy, CURLINFO_RETRY_AFTER, &s);
+    if (s > 0) return (long)(s < 86400 ? s : 86400);
+    return request_status(r) == 429 ? r->reply.retry_after : -1;
+}
+
 bool status_passes(long status) { return status == 408 || status == 429 || status >= 500; }
 
 double retry_delay(int failures)
@@ -278,15 +297,13 @@ static int get_once(const HubEnv *v, const char *url, Buf *body, Reply *reply, l
     *to = NULL;
     buf_reset(body);
     if (rc == 0) {
-        curl_off_t wait = -1;
         curl_easy_setopt(r.easy, CURLOPT_WRITEFUNCTION, take_body);
         curl_easy_setopt(r.easy, CURLOPT_WRITEDATA, body);
         curl_easy_setopt(r.easy, CURLOPT_TIMEOUT, (long)ANSWER_S);
         code = curl_easy_perform(r.easy);
         *status = request_status(&r);
-        curl_easy_getinfo(r.easy, CURLINFO_RETRY_AFTER, &wait);
         *reply = r.reply;
-        reply->retry_after = wait > 0 ? (long)(wait < 86400 ? wait : 86400) : -1;
+        reply->retry_after = request_retry_after(&r);
         if (interrupted())
             rc = error_set(e, AHA_ERR_CANCELLED, "interrupted");
         else if (body->failed || r.reply.too_long)
