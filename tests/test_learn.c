@@ -362,86 +362,6 @@ static void another_recipe_is_refused(void **state)
     assert_int_equal(learn_run(&o, &e), AHA_ERR_STATE);
 }
 
-static void recipes_are_checked(void **state)
-{
-    static const char *const BAD[] = {
-        "name = ../x\n[pretrain a]\ntasks = countdown3\ntokens = 1\n",
-        "name = x\n",
-        "name = x\nseeed = 1\n",
-        "name = x\n[model]\nd_model = 0\n",
-        "name = x\n[model]\nd_model = 1e9\n",
-        "name = x\n[model]\nd_model = nan\n",
-        "name = x\n[model]\nd_model = 12.5\n",
-        "name = x\n[pretrain]\n",
-        "name = x\n[pretrain ../a]\n",
-        "name = x\n[what a]\n",
-        "name = x\n[pretrain a\n",
-        "name = x\n[pretrain a]\ntasks = countdown3\n",
-        "name = x\n[pretrain a]\ntasks = countdown3:0\ntokens = 5\n",
-        "name = x\n[pretrain a]\ntasks = countdown3\ntokens = 5\n[pretrain a]\ntasks = countdown3\ntokens = 5\n",
-        "name = x\n[pretrain a]\ntasks = countdown3\ntokens = 5\nfrom = b\n",
-        "name = x\njust words\n",
-        "name = x\n[sft a]\n",
-        "name = x\n[grpo a]\ntasks = countdown3\nquestions = 1\nminibatches = 2\n",
-        "name = x\n[eval a]\ntasks = countdwn3\n",
-        "name = x\n[eval a]\ntasks = countdown3:1e300\n",
-        "name = x\n[pretrain a]\ntasks = countdown5\ntokens = 5\n",
-        "name = x\n[pretrain a]\ntasks = countdown3\ntasks_end = countdown5\ntokens = 5\n",
-        "name = x\n[grpo a]\ntasks = countdown5\n",
-        "name = x\n[eval a]\ntasks = countdown3\ntasks_end = equation\n",
-        "name = x\n[eval a]\ntasks = countdown3\nvariant = huge\n",
-        "name = x\n[grpo a]\ntasks = countdown3\nvariant = large\n",
-    };
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
-        Recipe    r;
-        aha_error e = {0};
-        int       rc = recipe_parse(&r, BAD[i], strlen(BAD[i]), "bad.ini", &e);
-        if (rc == 0) fail_msg("accepted: %s", BAD[i]);
-        assert_non_null(strstr(e.text, "bad.ini"));
-    }
-}
-
-static Recipe recipe_of(const char *text)
-{
-    Recipe    r;
-    aha_error e = {0};
-    ASSERT_OK(recipe_parse(&r, text, strlen(text), "recipe", &e), e);
-    return r;
-}
-
-/* The share that a task gets at this progress, by asking for a thousand evenly spread numbers */
-static double share_of(const Stage *s, const Task *t, double progress)
-{
-    int n = 0;
-    for (int i = 0; i < 1000; i++) n += stage_pick_task(s, progress, (i + 0.5) / 1000) == t;
-    return n / 1000.0;
-}
-
-static void shares_move_over_a_stage(void **state)
-{
-    Recipe       r = recipe_of("name = x\n[pretrain a]\ntasks = countdown3:3 equation:1\ntasks_end = countdown4:9 countdown3:1\ntokens = 5\n"
-                               "[pretrain b]\ntasks = countdown3:3 equation:1\ntokens = 5\n[eval c]\ntasks = countdown5\n");
-    const Stage *a = &r.stage[0], *b = &r.stage[1];
-    const Task  *task[TASKS_MAX];
-    (void)state;
-    assert_float_equal(share_of(a, &task_countdown3, 0), 0.75, 0.002);
-    assert_float_equal(share_of(a, &task_equation, 0), 0.25, 0.002);
-    assert_float_equal(share_of(a, &task_countdown4, 0), 0, 0);
-    assert_float_equal(share_of(a, &task_countdown3, 0.5), 0.425, 0.002);
-    assert_float_equal(share_of(a, &task_equation, 0.5), 0.125, 0.002);
-    assert_float_equal(share_of(a, &task_countdown4, 0.5), 0.45, 0.002);
-    assert_float_equal(share_of(a, &task_countdown3, 1), 0.1, 0.002);
-    assert_float_equal(share_of(a, &task_countdown4, 1.5), 0.9, 0.002); /* the last batch goes beyond the budget */
-    for (int i = 0; i <= 10; i++) assert_float_equal(share_of(b, &task_countdown3, i / 10.0), 0.75, 0.002);
-    assert_int_equal(stage_tasks(a, task), 3);
-    assert_int_equal(recipe_tasks(&r, task), 4);
-    recipe_free(&r);
-    r = recipe_of("name = x\n[sft a]\nfile = a.jsonl\n");
-    assert_true(recipe_tasks(&r, task) >= 6); /* nothing named: the words of all */
-    recipe_free(&r);
-}
-
 /* Every stage logged what it was asked for: checks of all its tasks, the variant where there is one. */
 static void evals_say_task_and_variant(void **state)
 {
@@ -458,8 +378,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_change_no_bit),         cmocka_unit_test(bad_steps_are_not_taken),
-        cmocka_unit_test(sampler_and_trainer_agree),     cmocka_unit_test(recipes_are_checked),
-        cmocka_unit_test(shares_move_over_a_stage),      cmocka_unit_test(stopped_and_resumed_is_the_same),
+        cmocka_unit_test(sampler_and_trainer_agree),     cmocka_unit_test(stopped_and_resumed_is_the_same),
         cmocka_unit_test(evals_say_task_and_variant),    cmocka_unit_test(killed_and_resumed_is_the_same),
         cmocka_unit_test(another_recipe_is_refused),     cmocka_unit_test(faults_leave_a_whole_checkpoint),
     };
