@@ -134,7 +134,7 @@ static void bad_steps_are_not_taken(void **state)
     aha_error e = {0};
     StepStats st;
     uint64_t  before;
-    float     big[40];
+    float     big[24][40];
     int       rc = 0;
     (void)state;
     fixture_init(&f, 2, 200, true);
@@ -144,13 +144,15 @@ static void bad_steps_are_not_taken(void **state)
         assert_false(st.skipped);
     }
     before = model_hash(f.m);
-    for (int j = 0; j < 40; j++) big[j] = f.coef[23][j] * 1e6f;
-    f.sample[23].coef = big;
+    for (int i = 0; i < 24; i++) {
+        for (int j = 0; j < 40; j++) big[i][j] = f.coef[i][j] * 1e4f; /* and with it the gradient */
+        f.sample[i].coef = big[i];
+    }
     ASSERT_OK(trainer_accumulate(&f.t, f.sample, 24, NULL, NULL, &e), e);
     ASSERT_OK(trainer_update(&f.t, 1, &st, &e), e);
     assert_true(st.skipped);
     assert_true(before == model_hash(f.m));
-    big[20] = NAN;
+    big[23][20] = NAN;
     for (int i = 0; i < 4 && rc == 0; i++) {
         ASSERT_OK(trainer_accumulate(&f.t, f.sample, 24, NULL, NULL, &e), e);
         rc = trainer_update(&f.t, 1, &st, &e);
@@ -321,6 +323,33 @@ static void killed_and_resumed_is_the_same(void **state)
     same_run(dir_of("whole"), dir_of("killed"));
 }
 
+/* A run whose weights grow beyond all numbers: its steps are skipped and logged, as JSON, and then it stops and says why. */
+static void runs_that_diverge_stop(void **state)
+{
+    char         text[2048], path[600], *log;
+    aha_error    e = {0};
+    LearnOptions o = {.out = dir_of("diverges"), .threads = 2};
+    size_t       n;
+    int          skipped = 0, lines = 0;
+    (void)state;
+    snprintf(text, sizeof text, "%s", RECIPE);
+    snprintf(strstr(text, "[pretrain"), 400, "[pretrain base]\ntasks = countdown3\ntokens = 90k\nbatch_tokens = 900\nlr = 10\nweight_decay = 10\nwarmup = 0\n");
+    o.recipe = write_recipe(text);
+    assert_int_equal(learn_run(&o, &e), AHA_ERR_STATE);
+    assert_non_null(strstr(e.text, "5 steps in a row had a gradient that is not finite"));
+    snprintf(path, sizeof path, "%s/metrics.jsonl", dir_of("diverges"));
+    ASSERT_OK(file_read_all(path, 1 << 24, &log, &n, &e), e);
+    for (char *line = log, *end; (end = strchr(line, '\n')) != NULL; line = end + 1, lines++) {
+        Json *j;
+        ASSERT_OK(json_parse(&j, line, (size_t)(end - line), "a line of metrics", &e), e);
+        json_free(j);
+        *end = 0;
+        skipped += strstr(line, "\"skipped\":true") != NULL;
+    }
+    assert_true(skipped >= 5 && lines > skipped); /* the last one too */
+    mem_free(log);
+}
+
 /* A checkpoint that fails at any call leaves the old or the new one. */
 static void faults_leave_a_whole_checkpoint(void **state)
 {
@@ -380,7 +409,8 @@ int main(void)
         cmocka_unit_test(threads_change_no_bit),         cmocka_unit_test(bad_steps_are_not_taken),
         cmocka_unit_test(sampler_and_trainer_agree),     cmocka_unit_test(stopped_and_resumed_is_the_same),
         cmocka_unit_test(evals_say_task_and_variant),    cmocka_unit_test(killed_and_resumed_is_the_same),
-        cmocka_unit_test(another_recipe_is_refused),     cmocka_unit_test(faults_leave_a_whole_checkpoint),
+        cmocka_unit_test(runs_that_diverge_stop),        cmocka_unit_test(another_recipe_is_refused),
+        cmocka_unit_test(faults_leave_a_whole_checkpoint),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -28,6 +28,13 @@ int run_log(Run *r, const Stage *s, const char *kind, int64_t step, const Buf *f
     return rc;
 }
 
+void log_num(Buf *fields, const char *key, int digits, double v)
+{
+    buf_fmt(fields, "%s\"%s\":", fields->n ? "," : "", key);
+    if (isfinite(v)) buf_fmt(fields, "%.*f", digits, v);
+    else buf_str(fields, "null");
+}
+
 void run_progress(Run *r, const Stage *s, int64_t done, int64_t total, bool force, const char *fmt, ...)
 {
     LearnProgress p = {.stage = s->name, .kind = s->kind, .done = done, .total = total, .elapsed_s = run_elapsed(r), .left_s = -1};

@@ -27,6 +27,8 @@ typedef struct Run {
 
 /* One line of metrics.jsonl: the fields that every line has, then `fields` (without braces). */
 int  run_log(Run *r, const Stage *s, const char *kind, int64_t step, const Buf *fields, aha_error *e);
+/* "key":value for such fields, null for what is no finite number: JSON has no word for it, and a bad step is logged too. */
+void log_num(Buf *fields, const char *key, int digits, double v);
 void run_progress(Run *r, const Stage *s, int64_t done, int64_t total, bool force, const char *fmt, ...) PRINTF_LIKE(6, 7);
 bool run_stopping(const Run *r);
 double run_elapsed(const Run *r); /* seconds of this stage */
