@@ -293,6 +293,51 @@ static void stopped_and_resumed_is_the_same(void **state)
     same_run(dir_of("whole"), dir_of("stopped"));
 }
 
+/* Stopped within round `round`: in its held-out check, or, some questions later, in its replies. */
+typedef struct Within {
+    int  round, patience;
+    bool reached;
+} Within;
+static void note_round(void *user, const LearnProgress *p)
+{
+    Within *w = user;
+    if (p->kind == STAGE_GRPO && p->done >= w->round) w->reached = true;
+}
+static bool stop_within(void *user)
+{
+    Within *w = user;
+    return w->reached && w->patience-- <= 0;
+}
+
+/* A stop while replies are written, or in the middle of a check, loses nothing that was learned, though no checkpoint was due
+ * by the clock; and what goes on from there is the same run. */
+static void stopped_within_a_round_is_kept(void **state)
+{
+    static const Within CASE[] = {{1, 3, false}, {2, 0, false}, {2, 4, false}};
+    const char         *recipe = write_recipe(RECIPE);
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(CASE); i++) {
+        char         name[32], checkpoint[600];
+        aha_error    e = {0};
+        RunState     got;
+        bool         found;
+        Within       w = CASE[i];
+        LearnOptions o = {.recipe = recipe, .threads = 2, .progress = note_round, .stop = stop_within, .user = &w};
+        snprintf(name, sizeof name, "within%zu", i);
+        o.out = dir_of(name);
+        snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint", o.out);
+        assert_int_equal(learn_run(&o, &e), AHA_ERR_CANCELLED);
+        assert_non_null(strstr(e.text, "the same command goes on from there"));
+        ASSERT_OK(checkpoint_peek(checkpoint, &got, &found, &e), e);
+        assert_true(found && got.has_model);
+        assert_int_equal(got.stage, 1);
+        assert_int_equal(got.step, CASE[i].round);
+        o.stop = NULL;
+        ASSERT_OK(learn_run(&o, &e), e);
+        same_run(dir_of("whole"), dir_of(name));
+    }
+}
+
 static void killed_and_resumed_is_the_same(void **state)
 {
     char         text[2048], *at;
@@ -406,11 +451,11 @@ static void evals_say_task_and_variant(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(threads_change_no_bit),         cmocka_unit_test(bad_steps_are_not_taken),
-        cmocka_unit_test(sampler_and_trainer_agree),     cmocka_unit_test(stopped_and_resumed_is_the_same),
-        cmocka_unit_test(evals_say_task_and_variant),    cmocka_unit_test(killed_and_resumed_is_the_same),
-        cmocka_unit_test(runs_that_diverge_stop),        cmocka_unit_test(another_recipe_is_refused),
-        cmocka_unit_test(faults_leave_a_whole_checkpoint),
+        cmocka_unit_test(threads_change_no_bit),          cmocka_unit_test(bad_steps_are_not_taken),
+        cmocka_unit_test(sampler_and_trainer_agree),      cmocka_unit_test(stopped_and_resumed_is_the_same),
+        cmocka_unit_test(evals_say_task_and_variant),     cmocka_unit_test(stopped_within_a_round_is_kept),
+        cmocka_unit_test(killed_and_resumed_is_the_same), cmocka_unit_test(runs_that_diverge_stop),
+        cmocka_unit_test(another_recipe_is_refused),      cmocka_unit_test(faults_leave_a_whole_checkpoint),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -127,8 +127,8 @@ static void manifest_write(const Manifest *m, Buf *b)
     memcpy(&norm, &m->norm_mean, 8);
     buf_fmt(b, "{\"format\":\"aha-checkpoint-1\",\"file\":\"%s\",\"hash\":\"%016llx\",\"recipe\":\"%016llx\",\n", m->file,
             (unsigned long long)m->hash, (unsigned long long)m->s.recipe_hash);
-    buf_fmt(b, " \"stage\":%d,\"step\":%lld,\"item\":%lld,\"tokens\":%lld,\"metrics_bytes\":%lld,\n", m->s.stage, (long long)m->s.step,
-            (long long)m->s.item, (long long)m->s.tokens, (long long)m->s.metrics_bytes);
+    buf_fmt(b, " \"stage\":%d,\"step\":%lld,\"item\":%lld,\"tokens\":%lld,\"checked\":%lld,\"metrics_bytes\":%lld,\n", m->s.stage,
+            (long long)m->s.step, (long long)m->s.item, (long long)m->s.tokens, (long long)m->s.checked, (long long)m->s.metrics_bytes);
     buf_fmt(b, " \"has_model\":%s,\"optim_step\":%lld,\"skips\":%lld,\"elapsed_bits\":\"%016llx\",\"norm_mean_bits\":\"%016llx\"}\n",
             m->s.has_model ? "true" : "false", (long long)m->optim_step, (long long)m->skips, (unsigned long long)elapsed,
             (unsigned long long)norm);
@@ -166,6 +166,8 @@ static int manifest_fields(Manifest *m, const Json *j, const char *what, aha_err
     if (rc == 0) rc = json_get_int(j, what, "optim_step", true, 0, big, &m->optim_step, e);
     if (rc == 0) rc = json_get_int(j, what, "skips", true, 0, 1000, &m->skips, e);
     if (rc == 0) rc = json_get_bool(j, what, "has_model", true, &m->s.has_model, e);
+    m->s.checked = m->s.has_model ? m->s.step : -1; /* what older manifests mean: they were written behind a check only */
+    if (rc == 0) rc = json_get_int(j, what, "checked", false, -1, big, &m->s.checked, e);
     if (rc == 0) rc = get_hex(j, what, "elapsed_bits", &bits[0], e);
     if (rc == 0) rc = get_hex(j, what, "norm_mean_bits", &bits[1], e);
     if (rc) return rc;

@@ -43,13 +43,14 @@ typedef struct Training {
     Model       *ref; /* grpo with a KL term: the reference, and a trainer is not needed for it */
 } Training;
 int  training_begin(Training *t, Run *r, const Stage *s, int seqs_max, aha_error *e);
-/* After each update: checkpoint when it is time; AHA_ERR_CANCELLED (with a checkpoint) when asked to stop. */
-int  training_tick(Training *t, aha_error *e);
+/* Between updates: the held-out check that is due (every eval_every updates, before the first one too when `first`), then a
+ * checkpoint when it is time; AHA_ERR_CANCELLED (with a checkpoint) when asked to stop. */
+int  training_tick(Training *t, bool first, aha_error *e);
+/* Asked to stop within an update that has changed nothing yet: a checkpoint, then AHA_ERR_CANCELLED. */
+int  training_stop(Training *t, aha_error *e);
 /* Writes the stage's model folder and its f32 weights; the state moves to the next stage. */
 int  training_end(Training *t, aha_error *e);
 void training_free(Training *t);
-/* Held-out accuracy of the model as it is, logged as an "eval" line for each of the stage's tasks. */
-int  training_eval(Training *t, int64_t step, aha_error *e);
 /* The rate's factor: warm-up by steps, then 1, then linear to lr_min over the last `decay` share of progress in [0,1]. */
 double lr_factor(const Stage *s, int64_t step, double progress);
 

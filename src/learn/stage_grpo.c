@@ -345,12 +345,10 @@ int stage_grpo(Run *r, const Stage *s, aha_error *e)
         training_free(&t);
         return rc;
     }
-    if (s->eval_every && r->state.step == 0) rc = training_eval(&t, 0, e);
-    while (rc == 0 && r->state.step < s->steps) {
+    while (rc == 0 && (rc = training_tick(&t, true, e)) == 0 && r->state.step < s->steps) {
         rc = grpo_step(&d, e);
         round_clear(&d);
-        if (rc == 0 && s->eval_every && r->state.step % s->eval_every == 0) rc = training_eval(&t, r->state.step, e);
-        if (rc == 0) rc = training_tick(&t, e);
+        if (rc == AHA_ERR_CANCELLED) rc = training_stop(&t, e); /* while replies were written: the model is as it was */
     }
     if (rc == 0) rc = training_end(&t, e);
     round_free(&d);

@@ -225,11 +225,7 @@ int stage_lm(Run *r, const Stage *s, aha_error *e)
     int      rc = training_begin(&t, r, s, 64, e);
     if (rc == 0) rc = batch_init(&b, r, s->batch_tokens, e);
     if (rc == 0 && s->kind == STAGE_SFT) rc = source_read(&src, e);
-    while (rc == 0 && lm_progress(&src) < 1) {
-        rc = lm_update(&t, &src, &b, e);
-        if (rc == 0 && s->eval_every && r->state.step % s->eval_every == 0) rc = training_eval(&t, r->state.step, e);
-        if (rc == 0) rc = training_tick(&t, e);
-    }
+    while (rc == 0 && (rc = training_tick(&t, false, e)) == 0 && lm_progress(&src) < 1) rc = lm_update(&t, &src, &b, e);
     if (rc == 0) rc = training_end(&t, e);
     source_free(&src);
     batch_free(&b);
