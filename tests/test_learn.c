@@ -425,6 +425,64 @@ static void faults_leave_a_whole_checkpoint(void **state)
     fixture_free(&f);
 }
 
+/* Saves one checkpoint after the other, the step written into a weight, and says each that is done; until it is killed. */
+static void save_for_ever(const char *dir, Trainer *t, int64_t step, int say)
+{
+    float    *w = (float *)(uintptr_t)t->m->weight[0]->data;
+    aha_error e = {0};
+    for (;; step++) {
+        RunState s = {.step = step, .has_model = true};
+        w[0] = (float)step;
+        if (checkpoint_save(dir, &s, t, NULL, &e) || write(say, &step, sizeof step) != sizeof step) _exit(1);
+    }
+}
+
+/* A hundred kills at random moments, nearly all of them inside a save: what is found is whole, and no older than the last one
+ * that was said to be done. */
+static void killed_saves_leave_a_whole_checkpoint(void **state)
+{
+    Fixture     f;
+    aha_error   e = {0};
+    RunState    got;
+    Rng         rng = {17, 0, 0};
+    const char *dir = dir_of("killed-saves");
+    int64_t     done = 0, saves = 0;
+    char      **names;
+    int         n;
+    (void)state;
+    fixture_init(&f, 1, 200, true);
+    for (int kills = 0; kills < 100; kills++) {
+        int     ends[2], status;
+        int64_t step = 0, before = done;
+        bool    found;
+        assert_int_equal(pipe(ends), 0);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) save_for_ever(dir, &f.t, done + 1, ends[1]);
+        close(ends[1]);
+        if (kills % 4) assert_int_equal(read(ends[0], &done, sizeof done), sizeof done); /* it is at work; else at any moment */
+        usleep((useconds_t)rng_below(&rng, 20000));
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status));
+        while (read(ends[0], &step, sizeof step) == sizeof step) done = step;
+        close(ends[0]);
+        saves += done - before;
+        ASSERT_OK(checkpoint_peek(dir, &got, &found, &e), e);
+        assert_true(found || done == 0);
+        if (!found) continue;
+        if (got.step < done || got.step > done + 1) fail_msg("step %lld is found, %lld was done", (long long)got.step, (long long)done);
+        ASSERT_OK(checkpoint_load(dir, &f.t, NULL, &e), e);
+        assert_true(*(const float *)f.m->weight[0]->data == (float)got.step);
+        done = got.step;
+    }
+    ASSERT_OK(dir_list(dir, &names, &n, &e), e);
+    print_message("%lld saves, 100 of them killed; %d files are left\n", (long long)saves, n);
+    assert_true(n <= 5); /* manifest and state, and what was being written */
+    mem_free(names);
+    fixture_free(&f);
+}
+
 static void another_recipe_is_refused(void **state)
 {
     char         text[2048];
@@ -434,6 +492,23 @@ static void another_recipe_is_refused(void **state)
     snprintf(text, sizeof text, "%s# changed\n", RECIPE);
     o.recipe = write_recipe(text);
     assert_int_equal(learn_run(&o, &e), AHA_ERR_STATE);
+}
+
+/* A log that lost lines is not padded to the length that the checkpoint knows. */
+static void shorter_log_is_refused(void **state)
+{
+    char         path[600], *text;
+    size_t       n;
+    aha_error    e = {0};
+    LearnOptions o = {.recipe = write_recipe(RECIPE), .out = dir_of("within0"), .threads = 1};
+    (void)state;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", o.out);
+    ASSERT_OK(file_write_atomic(path, "{}\n", 3, &e), e);
+    assert_int_equal(learn_run(&o, &e), AHA_ERR_STATE);
+    assert_non_null(strstr(e.text, "metrics.jsonl has 3 bytes, the checkpoint knows of "));
+    ASSERT_OK(file_read_all(path, 1 << 20, &text, &n, &e), e);
+    assert_int_equal(n, 3);
+    mem_free(text);
 }
 
 /* Every stage logged what it was asked for: checks of all its tasks, the variant where there is one. */
@@ -456,6 +531,7 @@ int main(void)
         cmocka_unit_test(evals_say_task_and_variant),     cmocka_unit_test(stopped_within_a_round_is_kept),
         cmocka_unit_test(killed_and_resumed_is_the_same), cmocka_unit_test(runs_that_diverge_stop),
         cmocka_unit_test(another_recipe_is_refused),      cmocka_unit_test(faults_leave_a_whole_checkpoint),
+        cmocka_unit_test(killed_saves_leave_a_whole_checkpoint), cmocka_unit_test(shorter_log_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -293,6 +293,9 @@ static int resume(Run *r, aha_error *e)
     if (rc == 0 && !found) r->state = (RunState){.recipe_hash = recipe_hash(r), .checked = -1};
     if (rc == 0) rc = path_join(path, sizeof path, r->dir, "metrics.jsonl", e);
     if (rc == 0) rc = file_append(&r->metrics, path, e);
+    if (rc == 0 && r->metrics.size < r->state.metrics_bytes) /* cutting it to that would fill it up with NULs */
+        return error_set(e, AHA_ERR_STATE, "%s has %lld bytes, the checkpoint knows of %lld: bring it back, or --fresh to start over", path,
+                         (long long)r->metrics.size, (long long)r->state.metrics_bytes);
     if (rc == 0) rc = file_truncate(&r->metrics, r->state.metrics_bytes, e);
     if (rc == 0) rc = path_join(path, sizeof path, r->dir, "recipe.ini", e);
     if (rc == 0) rc = file_write_atomic(path, r->recipe.text, strlen(r->recipe.text), e);
