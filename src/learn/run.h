@@ -57,6 +57,10 @@ double lr_factor(const Stage *s, int64_t step, double progress);
 /* One of a stage's tasks, by the shares that it has at this progress in [0,1] and a number u in [0,1). */
 const Task *stage_pick_task(const Stage *s, double progress, double u);
 
+/* advantage[i] = (reward[i] - mean) / std of a group of n, undivided unless divide_std; all 0, and true, where nothing tells the
+ * rewards apart (stage_grpo.c). */
+bool group_advantages(const float *reward, int n, bool divide_std, float *advantage);
+
 int stage_lm(Run *r, const Stage *s, aha_error *e);     /* pretrain and sft: stage_lm.c */
 int stage_grpo(Run *r, const Stage *s, aha_error *e);   /* stage_grpo.c */
 int stage_sample(Run *r, const Stage *s, aha_error *e); /* stage_eval.c */

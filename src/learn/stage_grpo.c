@@ -32,6 +32,7 @@ typedef struct Round {
     Graded   *graded;   /* [n] */
     Sample   *sample;   /* [n] of a minibatch */
     int       n_sample;
+    float    *reward, *advantage; /* [group] */
     /* sums over a round's updates */
     double    clipped, kl, entropy;
     int64_t   rows;
@@ -49,7 +50,9 @@ static int round_init(Round *d, Training *t, aha_error *e)
     d->roll = mem_zalloc((size_t)d->n, sizeof *d->roll);
     d->graded = mem_zalloc((size_t)d->n, sizeof *d->graded);
     d->sample = mem_zalloc((size_t)d->n, sizeof *d->sample);
-    if (d->problem && d->prompt && d->roll && d->graded && d->sample) return 0;
+    d->reward = mem_zalloc((size_t)s->group, sizeof *d->reward);
+    d->advantage = mem_zalloc((size_t)s->group, sizeof *d->advantage);
+    if (d->problem && d->prompt && d->roll && d->graded && d->sample && d->reward && d->advantage) return 0;
     return error_set(e, AHA_ERR_NOMEM, "cannot get memory for %d replies", d->n);
 }
 
@@ -75,6 +78,8 @@ static void round_free(Round *d)
     mem_free(d->roll);
     mem_free(d->graded);
     mem_free(d->sample);
+    mem_free(d->reward);
+    mem_free(d->advantage);
 }
 
 /* ---- rollouts and rewards ---- */
@@ -112,6 +117,16 @@ static double overlong(const Stage *s, int n_new)
     return s->overlong > 0 && n_new > from ? -(double)(n_new - from) / s->overlong : 0;
 }
 
+bool group_advantages(const float *reward, int n, bool divide_std, float *advantage)
+{
+    double mean = 0, var = 0, std;
+    for (int k = 0; k < n; k++) mean += (double)reward[k] / n;
+    for (int k = 0; k < n; k++) var += pow((double)reward[k] - mean, 2) / n;
+    std = sqrt(var);
+    for (int k = 0; k < n; k++) advantage[k] = std < 1e-6 ? 0 : (float)(((double)reward[k] - mean) / (divide_std ? std + 1e-6 : 1));
+    return std < 1e-6;
+}
+
 static void grade(Round *d, int64_t step)
 {
     const Stage *s = d->t->st;
@@ -128,15 +143,10 @@ static void grade(Round *d, int64_t step)
         if (s->random_reward) g->reward = rng_uniform(d->t->run->seed ^ STREAM_COIN, (uint64_t)step, (uint64_t)i) < 0.5f ? 1 : 0;
     }
     for (int q = 0; q < s->questions; q++) {
-        double mean = 0, var = 0, std;
-        for (int k = 0; k < s->group; k++) mean += (double)d->graded[q * s->group + k].reward / s->group;
-        for (int k = 0; k < s->group; k++) var += pow((double)d->graded[q * s->group + k].reward - mean, 2) / s->group;
-        std = sqrt(var);
-        d->dropped += std < 1e-6;
-        for (int k = 0; k < s->group; k++) {
-            Graded *g = &d->graded[q * s->group + k];
-            g->advantage = std < 1e-6 ? 0 : (float)(((double)g->reward - mean) / (s->divide_std ? std + 1e-6 : 1));
-        }
+        Graded *g = &d->graded[q * s->group];
+        for (int k = 0; k < s->group; k++) d->reward[k] = g[k].reward;
+        d->dropped += group_advantages(d->reward, s->group, s->divide_std, d->advantage);
+        for (int k = 0; k < s->group; k++) g[k].advantage = d->advantage[k];
     }
 }
 
@@ -338,13 +348,9 @@ static int grpo_step(Round *d, aha_error *e)
 int stage_grpo(Run *r, const Stage *s, aha_error *e)
 {
     Training t;
-    Round    d;
+    Round    d = {0};
     int      rc = training_begin(&t, r, s, s->questions * s->group, e);
     if (rc == 0) rc = round_init(&d, &t, e);
-    if (rc) {
-        training_free(&t);
-        return rc;
-    }
     while (rc == 0 && (rc = training_tick(&t, true, e)) == 0 && r->state.step < s->steps) {
         rc = grpo_step(&d, e);
         round_clear(&d);
