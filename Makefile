@@ -3,8 +3,9 @@
 
 CC      ?= gcc
 BUILD   ?= build
-PKGS    := jansson libpcre2-8 libutf8proc libedit
 LIBPKGS := jansson libpcre2-8 libutf8proc
+CLIPKGS := libedit libcurl libcrypto
+PKGS    := $(LIBPKGS) $(CLIPKGS)
 
 OPT      ?= -O2 -g
 WARN     := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wvla
@@ -16,7 +17,7 @@ endif
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) -ffp-contract=off -fvisibility=hidden -fPIC -pthread -Iinclude \
              $(shell pkg-config --cflags $(PKGS)) $(CFLAGS)
 LIBS     := $(shell pkg-config --libs $(LIBPKGS)) -lm -pthread
-CLI_LIBS := $(shell pkg-config --libs libedit)
+CLI_LIBS := $(shell pkg-config --libs $(CLIPKGS))
 
 ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
 LIB_ROOMS := base tensor cpu format model text infer learn judge serve

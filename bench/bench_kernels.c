@@ -248,8 +248,9 @@ static void bench_gemm(const GemmShape *s)
     size_t   bytes = s->type == DT_F32 ? 4 : 2, an = (size_t)s->M * (size_t)s->K, bn = (size_t)s->N * (size_t)s->K, cn = (size_t)s->M * (size_t)s->N;
     float   *a = floats(an), *w = floats(bn), *c = floats(cn), *d = floats(cn);
     void    *wt = mem_pages(bn * bytes);
-    GemmArgs g = {s->M, s->N, s->K, a, s->at == 't' ? 1 : s->K, s->at == 't' ? s->M : 1, wt, s->bt == 't' ? 1 : s->K, s->bt == 't' ? s->N : 1,
-                  s->type, c, s->N, NULL, s->at == 't'};
+    GemmArgs g = {.M = s->M, .N = s->N, .K = s->K, .a = a, .a_row = s->at == 't' ? 1 : s->K, .a_k = s->at == 't' ? s->M : 1, .b = wt,
+                  .b_row = s->bt == 't' ? 1 : s->K, .b_k = s->bt == 't' ? s->N : 1, .b_type = s->type, .c = c, .c_row = s->N,
+                  .accumulate = s->at == 't'};
     int64_t  cols = (s->N + GEMM_TILE_N - 1) / GEMM_TILE_N, items = cols * ((s->M + GEMM_TILE_M - 1) / GEMM_TILE_M);
     int64_t  grain = items / (4 * b.threads) < 1 || s->M <= 32 ? 1 : items / (4 * b.threads) < 8 ? items / (4 * b.threads) : 8;
     double   gflop = 2e-9 * s->M * s->N * s->K;
@@ -341,17 +342,17 @@ static void bench_rows(int T, int D)
 /* sequences of n rows after `past` cached positions, packed one behind the other */
 static void bench_attn(const char *what, int seqs, int n, int past, int H, int G, int dk, int dv, bool backward)
 {
-    int      T = seqs * n, per = H / G, pages = (past + n + KV_PAGE - 1) / KV_PAGE, items = 0, page_items = 0;
+    int      T = seqs * n, per = !backward && H / G > 32 ? 32 : H / G, pages = (past + n + KV_PAGE - 1) / KV_PAGE, items = 0, page_items = 0;
     int      len = past + n, keys = seqs * pages * KV_PAGE;
     size_t   qn = (size_t)T * (size_t)(H * dk), on = (size_t)T * (size_t)(H * dv), kn = (size_t)keys * (size_t)(G * dk), vn = (size_t)keys * (size_t)(G * dv);
     AttnArgs a = {.q = floats(qn), .q_row = H * dk, .q_head = dk, .H = H, .G = G, .dk = dk, .dv = dv, .scale = 0.1f, .n_span = seqs,
                   .key_row = G * dk, .val_row = G * dv, .out = floats(on), .out_row = H * dv, .lse = floats((size_t)(T * H)),
-                  .tile = per >= 64 ? 1 : 64 / per, .dout = floats(on), .delta = floats((size_t)(T * H)), .dq = floats(qn),
+                  .tile = per >= 64 ? 1 : 64 / per, .heads = per, .dout = floats(on), .delta = floats((size_t)(T * H)), .dq = floats(qn),
                   .dk_out = floats(kn), .dv_out = floats(vn)};
     float       *k = floats(kn), *v = floats(vn);
     KeySpan     *span = calloc((size_t)seqs, sizeof *span);
     const void **ptr = calloc((size_t)(seqs * pages) * 2, sizeof *ptr);
-    int         *item = calloc((size_t)(3 * G * seqs) * (size_t)(n + 1), sizeof *item), *page = calloc((size_t)(3 * G * seqs * pages), sizeof *page);
+    int         *item = calloc((size_t)(3 * (H / per) * seqs) * (size_t)(n + 1), sizeof *item), *page = calloc((size_t)(3 * G * seqs * pages), sizeof *page);
     double       pairs = 0, gbyte;
     char         s[64];
     if (!span || !ptr || !item || !page) exit(1);
@@ -361,10 +362,10 @@ static void bench_attn(const char *what, int seqs, int n, int past, int H, int G
             span[i].key[p] = k + (size_t)((i * pages + p) * KV_PAGE) * (size_t)a.key_row;
             span[i].val[p] = v + (size_t)((i * pages + p) * KV_PAGE) * (size_t)a.val_row;
         }
-        for (int g = 0; g < G; g++) {
+        for (int g = 0; g < H / per; g++)
             for (int r = 0; r < n; r += a.tile, items++) memcpy(item + 3 * items, (int[]){i, r, g}, 3 * sizeof(int));
+        for (int g = 0; g < G; g++)
             for (int p = 0; p < pages; p++, page_items++) memcpy(page + 3 * page_items, (int[]){i, p, g}, 3 * sizeof(int));
-        }
     }
     for (int r = 0; r < n; r++) pairs += (double)(past + r + 1) * seqs * H;
     a.span = span;

@@ -1,11 +1,13 @@
 /* The time of a training step (forward, backward, update) of a recipe's model on random tokens.
- * usage: bench_train [RECIPE] [TOKENS] [STEPS]      prints one JSON line: medians, to be put beside a peer's in the same run
- * (tools/bench_torch.py runs the two in turn). */
+ * usage: bench_train [RECIPE] [TOKENS] [STEPS] [plain]      prints one JSON line: medians, to be put beside a peer's in the
+ * same run (tools/bench_torch.py runs the two in turn).  plain: without the draft layer and with AdamW alone, which is what
+ * the peer computes. */
 #include "cpu/cpu.h"
 #include "learn/recipe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { SEQ = 120 }; /* tokens of a sequence: what the corpus has */
 
@@ -37,6 +39,10 @@ int main(int argc, char **argv)
     if (!k || !pool || !s || !time_s || n < 1 || steps < 1) return fail(&e);
     if (recipe_read(&r, path, &e)) return fail(&e);
     r.model.vocab = 1500;
+    if (argc > 4 && strcmp(argv[4], "plain") == 0) {
+        r.model.n_mtp = 0;
+        r.stage[0].optim.muon_lr = 0;
+    }
     TrainerOptions o = {.optim = r.stage[0].optim, .slot_tokens = r.slot_tokens, .sample_max = r.context, .keep_tape = r.keep_tape};
     if ((rc = model_init_random(&m, &r.model, NULL, 1, &e)) || (rc = trainer_init(&t, m, k, pool, &o, &e))) return fail(&e);
     for (int i = 0; i < n; i++) {
@@ -50,7 +56,7 @@ int main(int argc, char **argv)
         s[i] = (Sample){tok, coef, SEQ, i};
     }
     for (int i = -2; i < steps; i++) {
-        Objective obj = {.draft_weight = r.stage[0].draft_weight};
+        Objective obj = {.draft_weight = r.model.n_mtp ? r.stage[0].draft_weight : 0};
         uint64_t  t0 = time_now_ns();
         if (trainer_accumulate(&t, s, n, &obj, NULL, &e) || trainer_update(&t, 1, NULL, &e)) return fail(&e);
         if (i >= 0) time_s[i] = (double)(time_now_ns() - t0) * 1e-9;

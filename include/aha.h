@@ -88,7 +88,8 @@ typedef struct aha_model_bytes {
 } aha_model_bytes;
 
 /* Opens a Hugging Face folder: config.json, safetensors, and, where they are there, tokenizer.json, tokenizer_config.json (or
- * chat_template.jinja) and generation_config.json.  o NULL: defaults.  The files stay mapped until aha_engine_free.
+ * chat_template.jinja) and generation_config.json; or a GGUF file, of a split one the first, whose tokenizer is not read yet.
+ * o NULL: defaults.  The files stay mapped until aha_engine_free.
  * AHA_ERR_IO, _FORMAT, _UNSUPPORTED name the file and what is wrong with it; AHA_ERR_NOMEM, _LIMIT, _ARG. */
 AHA_API int  aha_engine_open(aha_engine **out, const char *path, const aha_options *o, aha_error *e);
 /* The same from memory, which stays the caller's and must outlive the engine. */
@@ -188,16 +189,30 @@ AHA_API int aha_tokenize(const aha_engine *g, const char *text, size_t n_bytes, 
 /* Ids to bytes (a cut character stays cut), NUL-terminated, *n_bytes without the NUL.  *text is the caller's: aha_free. */
 AHA_API int aha_detokenize(const aha_engine *g, const int32_t *ids, int n, char **text, size_t *n_bytes, aha_error *e);
 
-typedef struct aha_message {
-    const char *role; /* "system", "user", "assistant" */
-    const char *text;
+typedef struct aha_tool_call { /* of a function: in messages what an assistant asked for, in replies what the model asks for */
+    const char *name;      /* NUL-terminated */
+    const char *arguments; /* JSON text, NUL-terminated */
+    bool        complete;  /* of a reply: false where it ended inside the call */
+    bool        valid;     /* of a reply: complete, with a name, and arguments are a JSON object */
+} aha_tool_call;
+typedef struct aha_message { /* zero what is not used */
+    const char *role; /* "system", "user", "assistant", or "tool": the result of a call */
+    const char *text; /* NULL: none */
     size_t      n_bytes;
+    const aha_tool_call *calls; /* [n_calls] of an assistant, after its text */
+    int         n_calls;
+    bool        prefix; /* of the last message, an assistant's: the answer goes on where text ends */
 } aha_message;
 /* A conversation to the ids of a prompt, the next answer opened: the model's own form, control tokens by id, user text never one
- * of them.  *think_open (may be NULL): the form has opened the thinking already.  *ids is the caller's: aha_free. */
+ * of them (of a prefix, its <think> and </think> are).  *think_open (may be NULL): the answer begins inside the thinking.
+ * *ids is the caller's: aha_free. */
 AHA_API int aha_chat(const aha_engine *g, const aha_message *m, int n, int32_t **ids, int *n_ids, bool *think_open, aha_error *e);
+/* The same, with functions that the model may call: a JSON list of {"type": "function", "function": {"name", ...}}, described
+ * after the system text.  AHA_ERR_FORMAT names the entry that is none. */
+AHA_API int aha_chat_tools(const aha_engine *g, const aha_message *m, int n, const char *tools, size_t tools_bytes, int32_t **ids,
+                           int *n_ids, bool *think_open, aha_error *e);
 
-/* Splits an answer, token by token, into thinking and answer, both without control tokens and always valid UTF-8. */
+/* Splits an answer, token by token, into thinking, answer and tool calls, without control tokens and always valid UTF-8. */
 typedef struct aha_reply aha_reply;
 typedef enum aha_part { AHA_PART_THINKING, AHA_PART_ANSWER } aha_part;
 AHA_API int  aha_reply_new(aha_reply **out, const aha_engine *g, bool think_open, aha_error *e); /* the engine must outlive it */
@@ -206,6 +221,9 @@ AHA_API void aha_reply_free(aha_reply *r);
  * 0, or AHA_ERR_NOMEM. */
 AHA_API int  aha_reply_push(aha_reply *r, int32_t token, aha_part *part, const char **text, size_t *n_bytes, aha_error *e);
 AHA_API int  aha_reply_end(aha_reply *r, aha_part *part, const char **text, size_t *n_bytes, aha_error *e); /* what is held back */
+/* The calls read so far; one that the answer's end cut off is there after aha_reply_end.  Owned by r, valid until its next
+ * push, end or free. */
+AHA_API int  aha_reply_calls(aha_reply *r, const aha_tool_call **calls, int *n_calls, aha_error *e);
 
 #ifdef __cplusplus
 }

@@ -240,7 +240,10 @@ static void test_text(void **state)
 {
     static const char TEXT[] = "Using 8, 13 and 2, make </think> 29. \xF0\x9F\x8C\x8A";
     aha_engine *g = open_here(NULL);
-    aha_message m[] = {{"system", "Be brief.", 9}, {"user", "<｜Assistant｜>hi", 19}, {"assistant", "<think>\na\n</think>\n\nb", 21}, {"user", "c", 1}};
+    aha_message m[] = {{.role = "system", .text = "Be brief.", .n_bytes = 9},
+                       {.role = "user", .text = "<｜Assistant｜>hi", .n_bytes = 19},
+                       {.role = "assistant", .text = "<think>\na\n</think>\n\nb", .n_bytes = 21},
+                       {.role = "user", .text = "c", .n_bytes = 1}};
     aha_error   e = {0};
     int32_t    *ids, *plain;
     int         n, n_plain;
@@ -270,11 +273,56 @@ static void test_text(void **state)
                               "<｜User｜>c<｜Assistant｜><think>\n");
     aha_free(text);
     aha_free(ids);
-    m[1].role = "tool";
+    m[1].role = "narrator";
     assert_int_equal(aha_chat(g, m, 4, &ids, &n, &open, &e), AHA_ERR_ARG);
     assert_non_null(strstr(e.text, "message 1"));
     assert_int_equal(aha_chat(g, m, 0, &ids, &n, &open, &e), AHA_ERR_ARG);
     assert_null(ids);
+    aha_engine_free(g);
+}
+
+static void test_tools(void **state)
+{
+    static const char   TOOLS[] = "[{\"name\": \"f\"}]", SAID[] = "x</think>y<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n"
+                                  "{\"a\": 1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n{";
+    const aha_tool_call call = {.name = "f", .arguments = "{}"}, *calls;
+    aha_message         m[] = {{.role = "user", .text = "q", .n_bytes = 1}, {.role = "assistant", .calls = &call, .n_calls = 1},
+                               {.role = "tool", .text = "r", .n_bytes = 1}, {.role = "assistant", .text = "So", .n_bytes = 2, .prefix = true}};
+    aha_engine         *g = open_here(NULL);
+    aha_error           e = {0};
+    aha_reply          *r;
+    int32_t            *ids;
+    char               *text;
+    const char         *part_text;
+    aha_part            p;
+    int                 n, n_calls;
+    size_t              len;
+    bool                open = true;
+    (void)state;
+    ASSERT_OK(aha_chat_tools(g, m, 4, TOOLS, sizeof TOOLS - 1, &ids, &n, &open, &e), e);
+    ASSERT_OK(aha_detokenize(g, ids, n, &text, &len, &e), e);
+    assert_false(open);
+    assert_non_null(strstr(text, "```json\n{\"name\": \"f\"}\n```\n<｜User｜>q<｜Assistant｜><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n"
+                                 "```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜><｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>r"
+                                 "<｜tool▁output▁end｜><｜tool▁outputs▁end｜>So"));
+    aha_free(text);
+    aha_free(ids);
+    assert_int_equal(aha_chat_tools(g, m, 4, "[]", 2, &ids, &n, &open, &e), AHA_ERR_FORMAT);
+    m[1].n_calls = -1;
+    assert_int_equal(aha_chat(g, m, 4, &ids, &n, &open, &e), AHA_ERR_ARG);
+    ASSERT_OK(aha_tokenize(g, SAID, sizeof SAID - 1, true, &ids, &n, &e), e);
+    ASSERT_OK(aha_reply_new(&r, g, true, &e), e);
+    for (int i = 0; i < n; i++) ASSERT_OK(aha_reply_push(r, ids[i], &p, &part_text, &len, &e), e);
+    ASSERT_OK(aha_reply_calls(r, &calls, &n_calls, &e), e);
+    assert_int_equal(n_calls, 1);
+    ASSERT_OK(aha_reply_end(r, &p, &part_text, &len, &e), e);
+    ASSERT_OK(aha_reply_calls(r, &calls, &n_calls, &e), e);
+    assert_int_equal(n_calls, 2);
+    assert_true(calls[0].complete && calls[0].valid && !calls[1].complete && !calls[1].valid);
+    assert_string_equal(calls[0].arguments, "{\"a\": 1}");
+    assert_string_equal(calls[1].name, "g");
+    aha_free(ids);
+    aha_reply_free(r);
     aha_engine_free(g);
 }
 
@@ -427,7 +475,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_info), cmocka_unit_test(test_sequences), cmocka_unit_test(test_bytes_are_the_folder),
-        cmocka_unit_test(test_text), cmocka_unit_test(test_reply), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_text), cmocka_unit_test(test_reply), cmocka_unit_test(test_tools), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_open_faults), cmocka_unit_test(test_log), cmocka_unit_test(test_header),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -397,7 +397,7 @@ static void test_knobs(void **state)
     const Knob *t = knob_table(&n);
     assert_true(n >= 5);
     for (int i = 0; i < n; i++) {
-        assert_int_equal(strncmp(t[i].name, "AHA_", 4), 0);
+        assert_true(!strncmp(t[i].name, "AHA_", 4) || !strncmp(t[i].name, "HF_", 3) || !strncmp(t[i].name, "SSL_", 4));
         assert_true(strlen(t[i].help) > 10);
         unsetenv(t[i].name);
         assert_string_equal(knob_get(t[i].name), t[i].def);

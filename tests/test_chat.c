@@ -1,21 +1,35 @@
-/* Conversations to ids as the published templates render them (tools/chat_golden.py); replies into thinking and answer. */
-#include "textlib.h"
+/* Conversations to ids as the published templates render them (tools/chat_golden.py), with what they get wrong mended. */
+#include "reallib.h"
 
-enum { MESSAGES_MAX = 16 };
+enum { MESSAGES_MAX = 16, CALLS_MAX = 16 };
+typedef struct Talk {
+    ChatMessage m[MESSAGES_MAX];
+    ChatCall    call[CALLS_MAX];
+    int         n, n_call;
+} Talk;
 
-static int messages_of(const json_t *row, ChatMessage m[MESSAGES_MAX])
+/* [role, text or null] or [role, text, {"calls": [[name, arguments], ...]}] or [role, text, {"prefix": true}] */
+static void talk_of(const json_t *list, Talk *t)
 {
-    const json_t *list = json_object_get(row, "messages");
-    int           n = (int)json_array_size(list);
-    assert_true(n <= MESSAGES_MAX);
-    for (int i = 0; i < n; i++) {
-        const json_t *one = json_array_get(list, (size_t)i), *text = json_array_get(one, 1);
-        const char   *role = json_string_value(json_array_get(one, 0));
-        m[i].role = role[0] == 's' ? ROLE_SYSTEM : role[0] == 'u' ? ROLE_USER : ROLE_ASSISTANT;
-        m[i].text = json_string_value(text);
-        m[i].n = json_string_length(text);
+    *t = (Talk){.n = (int)json_array_size(list)};
+    assert_true(t->n <= MESSAGES_MAX);
+    for (int i = 0; i < t->n; i++) {
+        const json_t *one = json_array_get(list, (size_t)i), *text = json_array_get(one, 1), *extra = json_array_get(one, 2);
+        const json_t *calls = json_object_get(extra, "calls");
+        char          role = json_string_value(json_array_get(one, 0))[0];
+        ChatMessage  *m = &t->m[i];
+        m->role = role == 's' ? ROLE_SYSTEM : role == 'u' ? ROLE_USER : role == 't' ? ROLE_TOOL : ROLE_ASSISTANT;
+        m->text = json_string_value(text);
+        m->n = json_string_length(text);
+        m->prefix = json_is_true(json_object_get(extra, "prefix"));
+        m->n_call = (int)json_array_size(calls);
+        m->call = m->n_call ? &t->call[t->n_call] : NULL;
+        for (int k = 0; k < m->n_call; k++) {
+            const json_t *name = json_array_get(json_array_get(calls, (size_t)k), 0), *args = json_array_get(json_array_get(calls, (size_t)k), 1);
+            assert_true(t->n_call < CALLS_MAX);
+            t->call[t->n_call++] = (ChatCall){json_string_value(name), json_string_length(name), json_string_value(args), json_string_length(args)};
+        }
     }
-    return n;
 }
 
 static size_t count_id(const Ids *ids, int id)
@@ -25,52 +39,86 @@ static size_t count_id(const Ids *ids, int id)
     return n;
 }
 
-/* One conversation: the ids spell the rendered text, and control tokens are those of the template alone. */
-static void check_talk(const Tokenizer *t, ChatTemplate tpl, const json_t *row, const char *ids_key)
+/* FNV-1a of the ids as little-endian numbers */
+static void check_hash(const Ids *ids, const json_t *want, const char *text)
 {
-    ChatMessage   m[MESSAGES_MAX];
-    aha_error     e = {0};
-    Ids           ids = {0};
-    Buf           back = {0};
-    bool          open, generate = json_is_true(json_object_get(row, "generate"));
-    const json_t *want = ids_key ? json_object_get(row, ids_key) : NULL;
-    int           n = messages_of(row, m);
-    ASSERT_OK(chat_render(t, tpl, m, n, generate, &ids, &open, &e), e);
-    assert_int_equal(tokenizer_decode(t, ids.id, ids.n, &back), 0);
-    assert_string_equal(back.data, json_string_value(json_object_get(row, "text")));
-    if (want) check_ids(&ids, want, back.data);
+    uint64_t h = 0xcbf29ce484222325;
+    char     hex[17];
+    if (!want) return;
+    for (size_t i = 0; i < ids->n; i++)
+        for (int k = 0; k < 32; k += 8) h = (h ^ ((uint32_t)ids->id[i] >> k & 0xff)) * 0x100000001b3;
+    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)h);
+    if (ids->n != (size_t)json_integer_value(json_array_get(want, 0)) || strcmp(hex, json_string_value(json_array_get(want, 1))))
+        fail_msg("other ids for %s", text);
+}
 
+/* The control tokens are those of the template alone. */
+static void check_controls(const Tokenizer *t, const Talk *talk, const Ids *ids, bool open)
+{
     size_t users = 0, answers = 0;
-    for (int i = 0; i < n; i++) users += m[i].role == ROLE_USER, answers += m[i].role == ROLE_ASSISTANT;
-    assert_int_equal(ids.id[0], tokenizer_id(t, "<｜begin▁of▁sentence｜>"));
-    assert_int_equal(count_id(&ids, ids.id[0]), 1);
-    assert_int_equal(count_id(&ids, tokenizer_id(t, "<｜User｜>")), users);
-    assert_int_equal(count_id(&ids, tokenizer_id(t, "<｜end▁of▁sentence｜>")), answers);
-    assert_int_equal(count_id(&ids, tokenizer_id(t, "</think>")), 0);
-    assert_true(open == (generate && (tpl == CHAT_R1 || tpl == CHAT_R1_DISTILL)));
-    assert_int_equal(count_id(&ids, tokenizer_id(t, "<think>")), open ? 1 : 0);
+    int    begin = tokenizer_id(t, "<｜begin▁of▁sentence｜>");
+    bool   prefix = talk->n && talk->m[talk->n - 1].prefix;
+    for (int i = 0; i < talk->n; i++) users += talk->m[i].role == ROLE_USER, answers += talk->m[i].role == ROLE_ASSISTANT && !talk->m[i].prefix;
+    assert_int_equal(ids->id[0], begin);
+    assert_int_equal(count_id(ids, begin), 1);
+    assert_int_equal(count_id(ids, tokenizer_id(t, "<｜User｜>")), users);
+    assert_int_equal(count_id(ids, tokenizer_id(t, "<｜end▁of▁sentence｜>")), answers);
+    if (prefix) return;
+    assert_int_equal(count_id(ids, tokenizer_id(t, "</think>")), 0);
+    assert_int_equal(count_id(ids, tokenizer_id(t, "<think>")), open ? 1 : 0);
+}
+
+/* One conversation: the ids spell the rendered text. */
+static void check_talk(const Tokenizer *t, ChatTemplate tpl, const json_t *talks, const json_t *row, const char *tokenizer)
+{
+    Talk        talk;
+    aha_error   e = {0};
+    Ids         ids = {0};
+    Buf         back = {0};
+    bool        open;
+    const char *text = json_string_value(json_object_get(row, "text"));
+    talk_of(json_array_get(talks, (size_t)json_integer_value(json_object_get(row, "talk"))), &talk);
+    ASSERT_OK(chat_render(t, tpl, talk.m, talk.n, json_is_true(json_object_get(row, "generate")), &ids, &open, &e), e);
+    assert_int_equal(tokenizer_decode(t, ids.id, ids.n, &back), 0);
+    if (!t->nfc) assert_string_equal(back.data, text);
+    if (tokenizer) check_hash(&ids, json_object_get(json_object_get(row, "ids"), tokenizer), text);
+    check_controls(t, &talk, &ids, open);
+    size_t n = strlen(text);
+    if (!talk.m[talk.n - 1].prefix) assert_true(open == (n > 8 && !strcmp(text + n - 8, "<think>\n")));
     ids_free(&ids);
     buf_free(&back);
 }
 
-static void rendered(const Tokenizer *t, const char *ids_key)
+/* The renderings of one template; how many conversations are as the published template has them. */
+static void rendered(const Tokenizer *t, ChatTemplate tpl, const char *tokenizer)
 {
-    for (int tpl = 0; tpl < CHAT_COUNT; tpl++) {
-        char path[256];
-        snprintf(path, sizeof path, "tests/data/chat/%s.json", chat_template_name((ChatTemplate)tpl));
-        json_t *list = load_list(path);
-        assert_true(json_array_size(list) >= 40);
-        for (size_t i = 0; i < json_array_size(list); i++) check_talk(t, (ChatTemplate)tpl, json_array_get(list, i), ids_key);
-        json_decref(list);
+    char    path[256];
+    int     published = 0, last = -1;
+    json_t *talks = load_list("tests/data/chat/talks.json"), *list;
+    snprintf(path, sizeof path, "tests/data/chat/%s.json", chat_template_name(tpl));
+    list = load_list(path);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *row = json_array_get(list, i);
+        int           talk = (int)json_integer_value(json_object_get(row, "talk"));
+        check_talk(t, tpl, talks, row, tokenizer);
+        if (talk != last && !json_is_true(json_object_get(row, "mended"))) published++, last = talk;
     }
+    assert_true(published >= 60);
+    json_decref(list);
+    json_decref(talks);
 }
 
 static void templates(void **state)
 {
-    Tokenizer *t = fixture("tiny");
+    Tokenizer *t = fixture("tiny"), *lacking = fixture("qwen"); /* without tokens for the tool markers, as the distills */
     (void)state;
-    rendered(t, NULL);
+    for (int tpl = 0; tpl < CHAT_COUNT; tpl++) rendered(t, (ChatTemplate)tpl, NULL);
+    assert_int_equal(tokenizer_id(lacking, "<｜tool▁sep｜>"), -1);
+    tokenizer_free(lacking);
+    lacking = fixture("llama");
+    rendered(lacking, CHAT_R1_DISTILL, NULL);
     tokenizer_free(t);
+    tokenizer_free(lacking);
 }
 
 static void templates_r1(void **state)
@@ -83,9 +131,157 @@ static void templates_r1(void **state)
     char *json = folder ? gunzip(folder, "tokenizer/deepseek-r1-tokenizer.derived.json.gz", &n) : NULL;
     if (!json) skip();
     ASSERT_OK(tokenizer_parse(&t, json, n, "r1", &e), e);
-    rendered(t, "ids");
+    for (int tpl = 0; tpl < CHAT_COUNT; tpl++)
+        if (tpl != CHAT_R1_DISTILL) rendered(t, (ChatTemplate)tpl, "r1");
     tokenizer_free(t);
     mem_free(json);
+}
+
+static void templates_qwen(void **state)
+{
+    const char *folder = data_folder();
+    Tokenizer  *distill = real_qwen(folder, R1_DISTILL_QWEN), *eight = real_qwen(folder, R1_0528_QWEN3);
+    (void)state;
+    if (!distill) skip();
+    rendered(distill, CHAT_R1_DISTILL, "r1-distill-qwen");
+    rendered(eight, CHAT_R1_0528, "r1-0528-qwen3");
+    tokenizer_free(distill);
+    tokenizer_free(eight);
+}
+
+/* ---- options ---- */
+static char *spelled_with(const Tokenizer *t, ChatTemplate tpl, const ChatMessage *m, int n, const ChatOptions *o, bool *open)
+{
+    Ids       ids = {0};
+    Buf       back = {0};
+    aha_error e = {0};
+    ASSERT_OK(chat_render_with(t, tpl, m, n, o, &ids, open, &e), e);
+    tokenizer_decode(t, ids.id, ids.n, &back);
+    ids_free(&ids);
+    return back.data;
+}
+
+static void forced_and_free(void **state)
+{
+    static const struct {
+        ChatTemplate tpl;
+        ChatThink    think;
+        const char  *end;
+        bool         open;
+    } CASE[] = {
+        {CHAT_R1, CHAT_THINK_TEMPLATE, "hi<｜Assistant｜><think>\n", true},      {CHAT_R1, CHAT_THINK_FREE, "hi<｜Assistant｜>", false},
+        {CHAT_R1_0528, CHAT_THINK_TEMPLATE, "hi<｜Assistant｜>", false},         {CHAT_R1_0528, CHAT_THINK_FORCED, "hi<｜Assistant｜><think>\n", true},
+        {CHAT_R1_JAN, CHAT_THINK_FORCED, "hi<｜Assistant｜><think>\n", true},    {CHAT_R1_DISTILL, CHAT_THINK_FREE, "hi<｜Assistant｜>", false},
+        {CHAT_R1_DISTILL, CHAT_THINK_FORCED, "hi<｜Assistant｜><think>\n", true},
+    };
+    const ChatMessage hi = {.role = ROLE_USER, .text = "hi", .n = 2};
+    Tokenizer        *t = fixture("tiny");
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(CASE); i++) {
+        bool        open;
+        ChatOptions o = {.add_generation = true, .think = CASE[i].think};
+        char       *s = spelled_with(t, CASE[i].tpl, &hi, 1, &o, &open);
+        assert_true(strlen(s) > strlen(CASE[i].end) && !strcmp(s + strlen(s) - strlen(CASE[i].end), CASE[i].end));
+        assert_int_equal(open, CASE[i].open);
+        mem_free(s);
+    }
+    tokenizer_free(t);
+}
+
+static void prefixes(void **state)
+{
+    static const struct {
+        const char *text;
+        bool        open;
+        int         think, end_think; /* tokens */
+    } CASE[] = {
+        {"The answer", false, 0, 0}, {"", false, 0, 0}, {"<think>\nOkay", true, 1, 0}, {"<think>", true, 1, 0}, {"<think>a</think>b", false, 1, 1},
+        {"<think>a</think>b</think>c<think>", false, 1, 1}, {"x<think>", false, 0, 0}, {"x</think>y", false, 0, 0},
+    };
+    Tokenizer *t = fixture("tiny");
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(CASE); i++) {
+        const ChatMessage m[] = {{.role = ROLE_USER, .text = "q", .n = 1},
+                                 {.role = ROLE_ASSISTANT, .text = CASE[i].text, .n = strlen(CASE[i].text), .prefix = true}};
+        Ids               ids = {0};
+        Buf               back = {0};
+        bool              open;
+        aha_error         e = {0};
+        ASSERT_OK(chat_render(t, CHAT_R1, m, 2, true, &ids, &open, &e), e);
+        tokenizer_decode(t, ids.id, ids.n, &back);
+        assert_string_equal(strstr(back.data, "<｜Assistant｜>") + strlen("<｜Assistant｜>"), CASE[i].text);
+        assert_int_equal(open, CASE[i].open);
+        assert_int_equal(count_id(&ids, tokenizer_id(t, "<think>")), CASE[i].think);
+        assert_int_equal(count_id(&ids, tokenizer_id(t, "</think>")), CASE[i].end_think);
+        ids_free(&ids);
+        buf_free(&back);
+    }
+    tokenizer_free(t);
+}
+
+/* ---- descriptions of tools ---- */
+static void tools_text(void **state)
+{
+    static const struct {
+        const char *tools, *end; /* what follows the fixed words; NULL: refused */
+        const char *words;
+    } CASE[] = {
+        {"[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{}}}]", "\n```json\n{\"name\": \"f\", \"parameters\": {}}\n```\n", ""},
+        {" [ { \"function\" : {\n \"name\" : \"a, b: {\\\"c\\\"}\" , \"x\":[0.10,1234567890123456789 ,1e5,true]}, \"type\":\"function\" } , {\"name\":\"g\"} ] ",
+         "\n```json\n{\"name\": \"a, b: {\\\"c\\\"}\", \"x\": [0.10, 1234567890123456789, 1e5, true]}\n```\n\n```json\n{\"name\": \"g\"}\n```\n", ""},
+        {"[{\"strict\":false,\"n\":-1.5 ,\"s\":\"}]\\\\\",\"function\":{\"name\":\"\\u4e00\"}}]", "\n```json\n{\"name\": \"\\u4e00\"}\n```\n", ""},
+        {"[]", NULL, "a list of 0"}, {"{}", NULL, "tools"}, {"", NULL, "tools"}, {"[1]", NULL, "tools[0]"}, {"[{}]", NULL, "tools[0]: name"},
+        {"[{\"name\":\"f\"},{\"name\":\"\"}]", NULL, "tools[1]"}, {"[{\"type\":\"web\",\"name\":\"f\"}]", NULL, "\"web\""},
+        {"[{\"function\":{\"nome\":\"f\"}}]", NULL, "name"}, {"[{\"function\":7}]", NULL, "tools[0]"}, {"[{\"\\u0066unction\":{\"name\":\"f\"}}]", NULL, "escapes"},
+        {"[{\"name\":\"f\"}", NULL, "tools"}, {"[{\"name\":7}]", NULL, "name"},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(CASE); i++) {
+        aha_error e = {0};
+        Buf       out = {0};
+        buf_str(&out, "before");
+        int rc = chat_tools_text(CASE[i].tools, strlen(CASE[i].tools), &out, &e);
+        if (!CASE[i].end) {
+            if (!rc || !strstr(e.text, CASE[i].words)) fail_msg("%s: %d %s", CASE[i].tools, rc, e.text);
+            assert_int_equal(out.n, 6);
+        } else {
+            ASSERT_OK(rc, e);
+            const char *at = strstr(out.data, "functions available:\n");
+            assert_non_null(at);
+            assert_string_equal(at + strlen("functions available:\n"), CASE[i].end);
+        }
+        buf_free(&out);
+    }
+}
+
+/* The markers in the description are tokens, those in a tool's own words are text; it stands behind the system text. */
+static void tools_rendered(void **state)
+{
+    static const char TOOLS[] = "[{\"name\":\"f\",\"description\":\"<｜tool▁sep｜><｜User｜>\"}]";
+    const ChatMessage m[] = {{.role = ROLE_SYSTEM, .text = "Sys.", .n = 4}, {.role = ROLE_USER, .text = "q", .n = 1}};
+    const ChatOptions o = {.add_generation = true, .tools = TOOLS, .n_tools = sizeof TOOLS - 1};
+    aha_error         e = {0};
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        Tokenizer *t = fixture(k ? "llama" : "tiny");
+        for (int tpl = 0; tpl < CHAT_COUNT; tpl++) {
+            Ids  ids = {0};
+            Buf  back = {0}, want = {0};
+            bool open;
+            ASSERT_OK(chat_render_with(t, (ChatTemplate)tpl, m, 2, &o, &ids, &open, &e), e);
+            tokenizer_decode(t, ids.id, ids.n, &back);
+            buf_str(&want, "<｜begin▁of▁sentence｜>Sys.\n\n");
+            ASSERT_OK(chat_tools_text(TOOLS, sizeof TOOLS - 1, &want, &e), e);
+            buf_str(&want, "<｜User｜>q<｜Assistant｜>");
+            assert_int_equal(strncmp(back.data, want.data, want.n), 0);
+            if (!k) assert_int_equal(count_id(&ids, tokenizer_id(t, "<｜tool▁sep｜>")), 1);
+            assert_int_equal(count_id(&ids, tokenizer_id(t, "<｜User｜>")), 1);
+            ids_free(&ids);
+            buf_free(&back);
+            buf_free(&want);
+        }
+        tokenizer_free(t);
+    }
 }
 
 /* ---- recognising ---- */
@@ -158,7 +354,7 @@ static void detect_published(void **state)
 
 static void render_refusals(void **state)
 {
-    static const ChatMessage HI = {ROLE_USER, "hi", 2};
+    static const ChatMessage HI = {.role = ROLE_USER, .text = "hi", .n = 2};
     aha_error                e = {0};
     bool                     open;
     char                    *json;
@@ -168,9 +364,23 @@ static void render_refusals(void **state)
     (void)state;
     ids_push(&ids, 77, &e);
     assert_int_equal(chat_render(t, CHAT_COUNT, &HI, 1, true, &ids, &open, &e), AHA_ERR_ARG);
+    const ChatCall    call = {"f", 1, "{}", 2};
+    const ChatMessage BAD[][2] = {{{.role = (ChatRole)4}, HI},
+                                  {{.role = ROLE_USER, .call = &call, .n_call = 1}, HI},
+                                  {{.role = ROLE_ASSISTANT, .prefix = true}, HI},
+                                  {HI, {.role = ROLE_USER, .prefix = true}},
+                                  {HI, {.role = ROLE_ASSISTANT, .call = &call, .n_call = 1, .prefix = true}},
+                                  {HI, {.role = ROLE_ASSISTANT, .n_call = -1}}};
+    for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
+        assert_int_equal(chat_render(t, CHAT_R1, BAD[i], 2, true, &ids, &open, &e), AHA_ERR_ARG);
+        assert_non_null(strstr(e.text, "message "));
+    }
+    const ChatMessage talk[] = {{.role = ROLE_SYSTEM, .text = "s", .n = 1}, HI, {.role = ROLE_ASSISTANT, .text = "x", .n = 1, .call = &call, .n_call = 1},
+                                {.role = ROLE_TOOL, .text = "r", .n = 1}};
+    const ChatOptions o = {.add_generation = true, .tools = "[{\"name\":\"f\"}]", .n_tools = 14};
     for (uint64_t nth = 1;; nth++) { /* without memory: an error, and the ids as before */
         os_fault_arm(OS_FAULT_ALLOC, nth);
-        int rc = chat_render(t, CHAT_R1, &HI, 1, true, &ids, &open, &e);
+        int rc = chat_render_with(t, CHAT_R1, talk, 4, &o, &ids, &open, &e);
         os_fault_arm(0, 0);
         if (!rc) break;
         assert_int_equal(rc, AHA_ERR_NOMEM);
@@ -190,173 +400,12 @@ static void render_refusals(void **state)
     tokenizer_free(t);
 }
 
-/* ---- replies ---- */
-typedef struct Split {
-    Buf part[2];
-} Split;
-
-static void split_free(Split *s)
-{
-    buf_free(&s->part[0]);
-    buf_free(&s->part[1]);
-}
-
-/* Feeds text (control tokens spelled in it become tokens) and keeps the two parts; true: an end was met. */
-static bool split(const Tokenizer *t, const char *text, size_t n, bool open, bool bytewise, Split *s)
-{
-    Ids       ids = {0};
-    aha_error e = {0};
-    Reply     r;
-    Buf       out = {0};
-    bool      ended = false;
-    ReplyPart part;
-    *s = (Split){0};
-    if (bytewise) {
-        for (size_t i = 0; i < n; i++) ids_push(&ids, t->bpe.byte_id[(uint8_t)text[i]], &e);
-    } else {
-        ASSERT_OK(tokenizer_encode(t, text, n, TOK_SPECIAL, &ids, &e), e);
-    }
-    reply_init(&r, t, open);
-    for (size_t i = 0; i < ids.n && !ended; i++) {
-        buf_reset(&out);
-        ended = !reply_push(&r, ids.id[i], &part, &out);
-        assert_true(out.n == 0 || utf8_valid(out.data, out.n));
-        buf_add(&s->part[part], out.data, out.n);
-    }
-    buf_reset(&out);
-    reply_end(&r, &part, &out);
-    assert_true(out.n == 0 || utf8_valid(out.data, out.n));
-    buf_add(&s->part[part], out.data, out.n);
-    for (int i = 0; i < 2; i++) buf_str(&s->part[i], "");
-    reply_free(&r);
-    buf_free(&out);
-    ids_free(&ids);
-    return ended;
-}
-
-static void replies(void **state)
-{
-    static const struct {
-        bool        open;
-        const char *text, *thinking, *answer;
-        bool        ended;
-    } CASE[] = {
-        {false, "plain answer", "", "plain answer", false},
-        {false, "", "", "", false},
-        {true, "", "", "", false},
-        {true, "thinking only", "thinking only", "", false},
-        {true, "hm\n</think>\n\nIt is 26.<｜end▁of▁sentence｜>more", "hm", "It is 26.", true},
-        {false, "<think>\nhm\n\nso\n</think>\n\nYes\n\n- a\n- b\n<｜end▁of▁sentence｜>", "hm\n\nso", "Yes\n\n- a\n- b", true},
-        {false, "<think>\n\n</think>\n\nquick", "", "quick", false},
-        {true, "\n<think>\nhm</think>x", "hm", "x", false},
-        {false, "x</think>y", "", "xy", false},
-        {true, "a</think>b</think>c", "a", "bc", false},
-        {false, "<think>a</think>b<think>c</think>d", "a\n\nc", "b\n\nd", false},
-        {false, "<think>a</think>\n<think>\n</think>d", "a", "d", false},
-        {false, "  indented\n  too  \n\n", "", "  indented\n  too", false},
-        {true, "\r\n a \t\n</think>\n", " a", "", false},
-        {false, "<｜Assistant｜>a<｜tool▁calls▁begin｜>b<｜▁pad▁｜>c<｜begin▁of▁sentence｜>d", "", "abcd", false},
-        {false, "a<｜User｜>b", "", "a", true},
-        {false, "一二 😀 é", "", "一二 😀 é", false},
-        {true, "\xe4\xb8</think>\xb8z", "\xef\xbf\xbd", "\xef\xbf\xbdz", false},
-        {false, "a\xff\xc3\xc3\xa9\xf0\x9f\x98", "", "a\xef\xbf\xbd\xef\xbf\xbd\xc3\xa9\xef\xbf\xbd", false},
-        {false, "< think> </ think> <|User|>", "", "< think> </ think> <|User|>", false},
-    };
-    Tokenizer *t = fixture("tiny");
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(CASE); i++) {
-        Split s;
-        assert_int_equal(split(t, CASE[i].text, strlen(CASE[i].text), CASE[i].open, false, &s), CASE[i].ended);
-        assert_string_equal(s.part[REPLY_THINKING].data, CASE[i].thinking);
-        assert_string_equal(s.part[REPLY_ANSWER].data, CASE[i].answer);
-        split_free(&s);
-    }
-    /* spelled in bytes, a control token is text */
-    Split s;
-    split(t, "a</think>b<｜User｜>", strlen("a</think>b<｜User｜>"), true, true, &s);
-    assert_string_equal(s.part[REPLY_THINKING].data, "a</think>b<｜User｜>");
-    split_free(&s);
-    Reply     r;
-    Buf       out = {0};
-    ReplyPart part;
-    reply_init(&r, t, false);
-    assert_false(reply_push(&r, -1, &part, &out));
-    assert_true(reply_push(&r, 1 << 30, &part, &out));
-    assert_int_equal(out.n, 0);
-    reply_free(&r);
-    tokenizer_free(t);
-}
-
-/* Any tokens in any order: valid UTF-8, no control token, nothing lost but white space. */
-static void random_replies(void **state)
-{
-    Tokenizer *t = fixture("tiny");
-    Rng        rng = {.seed = 3};
-    int        vocab = tokenizer_vocab(t);
-    (void)state;
-    for (int round = 0; round < 3000; round++) {
-        Reply     r;
-        ReplyPart part;
-        Buf       all = {0}, out = {0};
-        reply_init(&r, t, round & 1);
-        for (int i = 0; i < 40; i++) {
-            uint32_t k = rng_below(&rng, 4);
-            int32_t  id = (int32_t)(k == 0 ? rng_below(&rng, (uint32_t)vocab) : k == 1 ? (uint32_t)vocab - 13 + rng_below(&rng, 2) : 3 + rng_below(&rng, 256));
-            buf_reset(&out);
-            bool more = reply_push(&r, id, &part, &out);
-            assert_true(!out.n || utf8_valid(out.data, out.n));
-            buf_add(&all, out.data, out.n);
-            if (!more) break;
-        }
-        buf_reset(&out);
-        reply_end(&r, &part, &out);
-        buf_add(&all, out.data, out.n);
-        buf_str(&all, "");
-        assert_true(utf8_valid(all.data, all.n));
-        assert_null(strstr(all.data, "｜"));
-        assert_null(strstr(all.data, "think>"));
-        reply_free(&r);
-        buf_free(&all);
-        buf_free(&out);
-    }
-    tokenizer_free(t);
-}
-
-/* Every byte, alone and after the start of a character, and every cut of a text: the stream is always valid. */
-static void utf8_stream(void **state)
-{
-    static const char TEXT[] = "aé一😀";
-    (void)state;
-    for (int a = 0; a < 256; a++) {
-        for (int b = 0; b < 257; b++) {
-            Utf8Stream s = {0};
-            Buf        out = {0};
-            char       two[2] = {(char)a, (char)b};
-            utf8_stream_push(&s, two, b < 256 ? 2 : 1, &out);
-            utf8_stream_end(&s, &out);
-            assert_true(out.n > 0 && utf8_valid(out.data, out.n));
-            assert_int_equal(s.n_held, 0);
-            buf_free(&out);
-        }
-    }
-    for (size_t cut = 0; cut < sizeof TEXT; cut++) {
-        Utf8Stream s = {0};
-        Buf        out = {0};
-        utf8_stream_push(&s, TEXT, cut, &out);
-        assert_true(!out.n || (utf8_valid(out.data, out.n) && !memcmp(out.data, TEXT, out.n)));
-        utf8_stream_push(&s, TEXT + cut, sizeof TEXT - 1 - cut, &out);
-        utf8_stream_end(&s, &out);
-        assert_string_equal(out.data, TEXT);
-        buf_free(&out);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(templates),       cmocka_unit_test(templates_r1), cmocka_unit_test(detect_own),
-        cmocka_unit_test(detect_published), cmocka_unit_test(render_refusals), cmocka_unit_test(replies),
-        cmocka_unit_test(random_replies),  cmocka_unit_test(utf8_stream),
+        cmocka_unit_test(templates),  cmocka_unit_test(templates_r1),     cmocka_unit_test(templates_qwen), cmocka_unit_test(forced_and_free),
+        cmocka_unit_test(prefixes),   cmocka_unit_test(tools_text),       cmocka_unit_test(tools_rendered), cmocka_unit_test(detect_own),
+        cmocka_unit_test(detect_published), cmocka_unit_test(render_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

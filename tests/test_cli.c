@@ -359,7 +359,10 @@ static void tokenize_chat(void **state)
     static const char GOOD[] = "[{\"role\":\"user\",\"content\":\"<think>hi\"}]";
     static const struct {
         const char *json, *word;
-    } BAD[] = {{"[]", "a JSON array of messages"}, {"{}", "a JSON array of messages"}, {"[1]", "message 0: an object"}, {"[", "standard input"},
+    } BAD[] = {{"[{\"role\":\"user\",\"content\":\"\",\"tool_calls\":[{\"name\":\"f\",\"arguments\":\"{}\"}]}]", "message 0"},
+               {"[{\"role\":\"assistant\",\"tool_calls\":[{\"name\":\"f\"}]}]", "arguments"},
+               {"[{\"role\":\"assistant\",\"tool_calls\":{}}]", "a list is expected"},
+               {"[]", "a JSON array of messages"}, {"{}", "a JSON array of messages"}, {"[1]", "message 0: an object"}, {"[", "standard input"},
                {"[{\"role\":\"x\",\"content\":\"\"}]", "role \"x\""}, {"[{\"role\":\"user\"}]", "content"},
                {"[{\"role\":\"user\",\"content\":3}]", "content"}};
     (void)state;
@@ -400,10 +403,49 @@ static void inspect(void **state)
     ASSERT_RAN(r, 0);
     r = ran("inspect $M/config.json");
     ASSERT_RAN(r, 0);
-    r = ran("inspect tests/golden/deepseek_v3-fp8 --json"); /* what cannot be run can still be looked at */
+    r = ran("inspect tests/golden/deepseek_v3-fp8 --json");
     j = parsed(r.out);
     assert_int_equal(json_integer_value(json_object_get(j, "tensors")), 69);
+    assert_true(json_is_true(json_object_get(j, "sound")));
+    assert_int_equal(json_integer_value(json_object_get(j, "unused")), 0); /* scales are used */
     json_decref(j);
+}
+
+static void gguf(void **state)
+{
+    char  *bytes;
+    size_t n;
+    (void)state;
+    Ran r = ran("inspect tests/gguf/deepseek_v3.gguf --json --tensors");
+    ASSERT_RAN(r, 0);
+    json_t *j = parsed(r.out);
+    assert_true(json_is_true(json_object_get(j, "sound")));
+    assert_int_equal(json_integer_value(json_object_get(j, "unused")), 0);
+    assert_int_equal(json_integer_value(json_object_get(j, "tensors")), 52);
+    assert_string_equal(json_string_value(json_object_get(j, "arch")), "deepseek_v3");
+    json_decref(j);
+    r = ran("inspect tests/gguf/qwen2-00001-of-00003.gguf");
+    ASSERT_RAN(r, 0);
+    ASSERT_HAS(r.out, "in 3 files");
+    ASSERT_HAS(r.out, "every tensor that the metadata asks for");
+    r = ran("inspect tests/gguf/qwen2-00002-of-00003.gguf");
+    ASSERT_RAN(r, 1);
+    ASSERT_HAS(r.out, "expected the first");
+    char *folder = mem_strdup(ran("score -m tests/golden/deepseek_v3 --tokens 1,2,3").out);
+    r = ran("score -m tests/gguf/deepseek_v3.gguf --tokens 1,2,3");
+    ASSERT_RAN(r, 0);
+    assert_string_equal(r.out, folder);
+    mem_free(folder);
+    r = ran("run -m tests/gguf/llama.gguf hi");
+    ASSERT_RAN(r, 1);
+    ASSERT_HAS(r.err, "tokenizer");
+    aha_error e = {0};
+    ASSERT_OK(file_read_all("tests/gguf/llama.gguf", 1 << 20, &bytes, &n, &e), e);
+    spill("cut.gguf", bytes, n - 100);
+    r = ran("inspect $D/cut.gguf");
+    ASSERT_RAN(r, 1);
+    ASSERT_HAS(r.out, "expected a place within");
+    mem_free(bytes);
 }
 
 static void inspect_broken(void **state)
@@ -477,7 +519,7 @@ int main(void)
         cmocka_unit_test(helps), cmocka_unit_test(wrong_usage), cmocka_unit_test(failures), cmocka_unit_test(knobs), cmocka_unit_test(run_json),
         cmocka_unit_test(run_same), cmocka_unit_test(run_display), cmocka_unit_test(run_lines), cmocka_unit_test(run_line_too_long),
         cmocka_unit_test(run_hostile), cmocka_unit_test(builtin), cmocka_unit_test(output_gone), cmocka_unit_test(score_golden), cmocka_unit_test(score_forms),
-        cmocka_unit_test(tokenize), cmocka_unit_test(tokenize_chat), cmocka_unit_test(inspect), cmocka_unit_test(inspect_broken),
+        cmocka_unit_test(tokenize), cmocka_unit_test(tokenize_chat), cmocka_unit_test(inspect), cmocka_unit_test(gguf), cmocka_unit_test(inspect_broken),
         cmocka_unit_test(machine), cmocka_unit_test(eval),
     };
     return cmocka_run_group_tests(tests, cli_setup, cli_teardown);

@@ -126,7 +126,9 @@ static void table(void **state)
         assert_non_null(d->name);
         assert_true(dtype_from_name(d->name, strlen(d->name), &t) && (int)t == i);
         assert_false(dtype_from_name(d->name, strlen(d->name) - 1, &t) && (int)t == i);
-        assert_true(dtype_bytes((Dtype)i, 3, 5, &n) && n == 15u * (size_t)d->block_bytes);
+        assert_true(dtype_bytes((Dtype)i, 3, 5 * d->block, &n) && n == 15u * (size_t)d->block_bytes);
+        assert_true(d->block == 1 || !dtype_bytes((Dtype)i, 3, 5 * d->block + 1, &n));
+        assert_true(dtype_is_blocked((Dtype)i) == (d->block > 1) && dtype_is_coded((Dtype)i) == (d->block > 1 || i == DT_F8_E4M3));
     }
     assert_null(dtype_info(DT_COUNT));
     assert_false(dtype_from_name("f32", 3, &t));

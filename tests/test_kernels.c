@@ -2,6 +2,7 @@
  * parts of the items, memory that faults beyond its end.  The order of summation is fixed, so equality is demanded: the
  * same value, or both NaN (the sign of a zero may differ). */
 #include "kernlib.h"
+#include "quantlib.h"
 #include "tensor/tensor.h"
 
 enum { ROUNDS = 48 };
@@ -15,8 +16,35 @@ static int width(int max)
     return w < max ? w : max;
 }
 
+/* B of a coded type: whole rows along n or along k, a part of the weight's rows; F8 with and without scales */
+static void check_gemm_coded(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    int      k = pick(-1, QUANT_TYPES - 1), rows = width(140), row0 = pick(0, 200), M = rng_below(&rnd, 4) ? width(30) : pick(380, 400);
+    Dtype    t = k < 0 ? DT_F8_E4M3 : QUANT_SCALES[k].type;
+    int      block = dtype_info(t)->block, cols = k < 0 ? width(600) : block * pick(1, 600 / block + 1), bands = f8_blocks(row0 + rows);
+    bool     along_k = coin();
+    int      N = along_k ? cols : rows, K = along_k ? rows : cols;
+    size_t   n = (size_t)rows * (size_t)(cols / block);
+    uint8_t *b = guarded(n * (size_t)dtype_info(t)->block_bytes);
+    Out     *c = output((size_t)M * (size_t)N, kind);
+    GemmArgs g[2];
+    for (size_t i = 0; k < 0 && i < n; i++) b[i] = (uint8_t)rng_u32(&rnd);
+    if (k >= 0) quant_random(&rnd, k, b, n);
+    g[0] = (GemmArgs){.M = M, .N = N, .K = K, .a = input((size_t)M * (size_t)K, kind), .a_row = K, .a_k = 1, .b = b, .b_row = along_k ? 1 : cols,
+                      .b_k = along_k ? cols : 1, .b_type = t, .c = c->p[0], .c_row = N, .bias = coin() ? input((size_t)N, kind) : NULL,
+                      .accumulate = coin(), .b_rows_k = along_k, .b_scale_row = f8_blocks(cols), .b_row0 = row0};
+    if (k < 0 && coin()) g[0].b_scale = input((size_t)bands * (size_t)f8_blocks(cols), NUM_UNIT);
+    g[1] = g[0];
+    g[1].c = c->p[1];
+    run_both(ref, fast, &g[0], &g[1], (int64_t)((M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((N + GEMM_TILE_N - 1) / GEMM_TILE_N), gemm_scratch(), what);
+}
+
 static void check_gemm(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
+    if (coin()) {
+        check_gemm_coded(ref, fast, what, kind);
+        return;
+    }
     static const Dtype TYPES[] = {DT_F32, DT_F16, DT_BF16};
     bool               at = coin(), bt = coin(), tall = rng_below(&rnd, 4) == 0;
     int                M = tall ? pick(380, 400) : width(64), N = width(tall ? 40 : 140), K = rng_below(&rnd, 16) ? width(600) : 0;
@@ -27,8 +55,9 @@ static void check_gemm(KernelFn *ref, KernelFn *fast, const char *what, NumKind 
     Out               *c = output((size_t)(M - 1) * (size_t)cs + (size_t)N, kind);
     GemmArgs           g[2];
     int64_t            items = (int64_t)((M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((N + GEMM_TILE_N - 1) / GEMM_TILE_N);
-    g[0] = (GemmArgs){M, N, K, input(an, kind), at ? 1 : as, at ? as : 1, input_typed(type, bn, kind), bt ? 1 : bs, bt ? bs : 1,
-                      type, c->p[0], cs, coin() ? input((size_t)N, kind) : NULL, coin()};
+    g[0] = (GemmArgs){.M = M, .N = N, .K = K, .a = input(an, kind), .a_row = at ? 1 : as, .a_k = at ? as : 1, .b = input_typed(type, bn, kind),
+                      .b_row = bt ? 1 : bs, .b_k = bt ? bs : 1, .b_type = type, .c = c->p[0], .c_row = cs,
+                      .bias = coin() ? input((size_t)N, kind) : NULL, .accumulate = coin()};
     g[1] = g[0];
     g[1].c = c->p[1];
     run_both(ref, fast, &g[0], &g[1], items, gemm_scratch(), what);
@@ -203,12 +232,15 @@ static AttnCase attn_case(NumKind kind, bool backward)
     bool               cached = !backward && coin(), in_k = rng_below(&rnd, 4) == 0, wide = rng_below(&rnd, 12) == 0;
     int                G = in_k ? 1 : pick(1, 3), per = rng_below(&rnd, 8) ? pick(1, 8) : pick(60, 70), H = G * per;
     int                dk = wide ? 300 : width(70), dv = in_k ? pick(1, dk) : width(wide ? 300 : 70), spans = pick(1, 3), T = 0, n = 0;
-    AttnCase           c = {.item = guarded(sizeof(int) * 3 * 4096)};
+    AttnCase           c = {.item = guarded(sizeof(int) * 3 * 65536)};
     AttnArgs          *a = &c.a[0];
     KeySpan           *s = guarded((size_t)spans * sizeof *s);
     Out               *out, *lse, *delta, *dq, *dko, *dvo = NULL;
     *a = (AttnArgs){.H = H, .G = G, .dk = dk, .dv = dv, .scale = 1 / sqrtf((float)dk), .span = s, .n_span = spans};
-    a->tile = per >= 64 ? 1 : rng_below(&rnd, 4) ? 64 / per : pick(1, 64 / per);
+    a->heads = per;
+    for (int h = pick(1, per); !backward && coin() && h <= per; h++)
+        if (per % h == 0) a->heads = h;
+    a->tile = a->heads >= 64 ? 1 : rng_below(&rnd, 4) ? 64 / a->heads : pick(1, 64 / a->heads);
     a->type = cached ? TYPES[rng_below(&rnd, 3)] : DT_F32;
     a->q_head = dk + (G == 1 || cached ? pick(0, 3) : 0);
     a->q_row = H * a->q_head + pick(0, 3);
@@ -218,7 +250,7 @@ static AttnCase attn_case(NumKind kind, bool backward)
     for (int i = 0; i < spans; i++) {
         s[i] = (KeySpan){T, per > 8 ? pick(1, 40) : pick(1, 100), cached ? pick(0, 70) : 0, NULL, NULL};
         T += s[i].n;
-        for (int g = 0; g < G; g++)
+        for (int g = 0; g < H / a->heads; g++)
             for (int r = 0; r < s[i].n; r += a->tile, n++) memcpy(c.item + 3 * n, (int[]){i, r, g}, 3 * sizeof(int));
     }
     c.T = T;
@@ -256,7 +288,7 @@ static AttnCase attn_case(NumKind kind, bool backward)
 static void check_attn(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
     AttnCase c = attn_case(kind, false);
-    run_both(ref, fast, &c.a[0], &c.a[1], c.items, attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv), what);
+    run_both(ref, fast, &c.a[0], &c.a[1], c.items, attn_scratch(c.a[0].tile, c.a[0].heads, c.a[0].dk, c.a[0].dv), what);
 }
 static void check_attn_delta(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
@@ -268,7 +300,7 @@ static AttnCase attn_forwarded(NumKind kind)
 {
     const Kernels *k = cpu_kernels("ref", NULL);
     AttnCase       c = attn_case(kind, true);
-    void          *s = guarded(attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv));
+    void          *s = guarded(attn_scratch(c.a[0].tile, c.a[0].heads, c.a[0].dk, c.a[0].dv));
     for (int w = 0; w < 2; w++) {
         k->attn(&c.a[w], 0, c.items, s);
         k->attn_delta(&c.a[w], 0, c.T, s);
@@ -278,7 +310,7 @@ static AttnCase attn_forwarded(NumKind kind)
 static void check_attn_back_q(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
     AttnCase c = attn_forwarded(kind);
-    run_both(ref, fast, &c.a[0], &c.a[1], c.items, attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv), what);
+    run_both(ref, fast, &c.a[0], &c.a[1], c.items, attn_scratch(c.a[0].tile, c.a[0].heads, c.a[0].dk, c.a[0].dv), what);
 }
 static void check_attn_back_kv(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
@@ -288,7 +320,7 @@ static void check_attn_back_kv(KernelFn *ref, KernelFn *fast, const char *what, 
     for (int i = 0; i < c.a[0].n_span; i++)
         for (int g = 0; g < c.a[0].G; g++)
             for (int p = 0; p * KV_PAGE < c.a[0].span[i].n; p++, n++) memcpy(c.item + 3 * n, (int[]){i, p, g}, 3 * sizeof(int));
-    run_both(ref, fast, &c.a[0], &c.a[1], n, attn_scratch(c.a[0].tile, c.a[0].H / c.a[0].G, c.a[0].dk, c.a[0].dv), what);
+    run_both(ref, fast, &c.a[0], &c.a[1], n, attn_scratch(c.a[0].tile, c.a[0].heads, c.a[0].dk, c.a[0].dv), what);
 }
 
 static const struct {
@@ -349,9 +381,10 @@ static void test_against_reference(void **state)
             KernelFn *ref = kernel_named(table[0], name[i]), *fast = kernel_named(table[t], name[i]);
             if (fast == ref) continue;
             rnd = (Rng){(uint64_t)i, (uint64_t)t, 0};
-            for (int r = 0; r < ROUNDS; r++) {
+            for (int r = 0, rounds = ROUNDS; r < rounds; r++) {
                 char    what[96];
                 NumKind kind = r % 2 ? NUM_UNIT : (NumKind)(r / 2 % NUM_KINDS);
+                if (r == 0 && strcmp(name[i], "gemm") == 0) rounds = 4 * ROUNDS; /* its types are many */
                 snprintf(what, sizeof what, "%s_%s, round %d, numbers %d", name[i], table[t]->isa, r, (int)kind);
                 check_named(name[i])(ref, fast, what, kind);
                 guards_free();

@@ -29,7 +29,7 @@ static void held_out_wordings_are_new(void **state)
             Rng      rng = {3, i, 0};
             uint64_t id;
             buf_reset(&b);
-            ASSERT_OK(problem_new(task[k], SPLIT_TRAIN, i < N ? VARIANT_NONE : VARIANT_WORDING, &rng, &p, &b, &e), e);
+            ASSERT_OK(problem_new(task[k], SPLIT_TRAIN, i < N ? (Variant)(i % 2 ? VARIANT_FREE : VARIANT_NONE) : VARIANT_WORDING, &rng, &p, &b, &e), e);
             id = shape_of(&b);
             if (i < N) seen[i] = id;
             if (i == N - 1) qsort(seen, N, sizeof *seen, order64);
@@ -131,7 +131,8 @@ static void prompts_are_recognised(void **state)
             buf_reset(&b);
             ASSERT_OK(problem_new(task[k], i % 2 ? SPLIT_TRAIN : SPLIT_HELD_OUT, (Variant)(i % VARIANT_COUNT), &rng, &p, &b, &e), e);
             if (!task_parse(b.data, b.n, &q)) fail_msg("not recognised: %s", b.data);
-            if (q.task != task[k] || identity(&p) != identity(&q)) fail_msg("%s: %s, %d instead of %d", b.data, q.task->name, q.target, p.target);
+            /* countdown3-short asks what countdown3 asks */
+            if ((q.task != task[k] && q.task->key != task[k]->key) || identity(&p) != identity(&q)) fail_msg("%s: %s, %d instead of %d", b.data, q.task->name, q.target, p.target);
             assert_true(problem_split(&p) == problem_split(&q));
         }
     buf_free(&b);
@@ -195,7 +196,7 @@ static void words_are_all_there(void **state)
         Problem p;
         char    letters[64];
         buf_reset(&b);
-        ASSERT_OK(problem_new(task[i % (uint64_t)n_task], SPLIT_HELD_OUT, (Variant)(i % VARIANT_COUNT), &rng, &p, &b, &e), e);
+        ASSERT_OK(problem_new(task[i % (uint64_t)n_task], SPLIT_HELD_OUT, i % 2 ? VARIANT_NONE : VARIANT_WORDING, &rng, &p, &b, &e), e);
         for (char *c = b.data; *c;) {
             size_t len = 0;
             int    k = 0;

@@ -73,4 +73,56 @@ static inline char *gunzip(const char *folder, const char *name, size_t *n)
     return b.data;
 }
 
+/* The rows of sample.json (tools/text_sample.py) that have ids for a tokenizer of this name. */
+static inline void check_sample(const Tokenizer *t, const char *name)
+{
+    json_t   *list = load_list("tests/data/text/sample.json");
+    aha_error e = {0};
+    assert_true(json_array_size(list) >= 200);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *row = json_array_get(list, i), *want = json_object_get(json_array_get(row, 1), name);
+        const char   *hex = json_string_value(json_array_get(row, 0));
+        char          s[512];
+        size_t        n = 0;
+        Ids           ids = {0};
+        for (unsigned byte; n < sizeof s && sscanf(hex + 2 * n, "%2x", &byte) == 1; n++) s[n] = (char)byte;
+        assert_non_null(want);
+        ASSERT_OK(tokenizer_encode(t, s, n, 0, &ids, &e), e);
+        check_ids(&ids, want, hex);
+        ids_free(&ids);
+    }
+    json_decref(list);
+}
+
+/* The texts of data/vectors/NAME.gguf.inp, each followed by a separator, against the lines of ids beside it; how many. */
+static inline int check_vectors(const Tokenizer *t, const char *folder, const char *name, unsigned flags)
+{
+    static const char SEPARATOR[] = "\n__ggml_vocab_test__\n";
+    char              path[600], *in, *out, *ids_line;
+    size_t            n;
+    int               count = 0;
+    aha_error         e = {0};
+    snprintf(path, sizeof path, "%s/vectors/%s.gguf.inp", folder, name);
+    ASSERT_OK(file_read_all(path, 1 << 20, &in, &n, &e), e);
+    snprintf(path, sizeof path, "%s/vectors/%s.gguf.out", folder, name);
+    ASSERT_OK(file_read_all(path, 1 << 20, &out, &n, &e), e);
+    ids_line = out;
+    for (char *s = in, *end; s; s = end ? end + sizeof SEPARATOR - 1 : NULL, count++) {
+        end = strstr(s, SEPARATOR);
+        size_t len = end ? (size_t)(end - s) : strlen(s);
+        if (!len && !end) break; /* the file ends with a separator */
+        Ids ids = {0};
+        ASSERT_OK(tokenizer_encode(t, s, len, flags, &ids, &e), e);
+        char *got = ids_text(ids.id, ids.n), *line_end = strchr(ids_line, '\n');
+        *line_end = 0;
+        if (strcmp(got + strspn(got, " "), ids_line + strspn(ids_line, " "))) fail_msg("%s: text %d\n  got %s\n want %s", name, count, got, ids_line);
+        ids_line = line_end + 1;
+        mem_free(got);
+        ids_free(&ids);
+    }
+    mem_free(in);
+    mem_free(out);
+    return count;
+}
+
 #endif

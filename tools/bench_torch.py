@@ -4,8 +4,8 @@
 usage: tools/bench_torch.py [--recipe recipes/laptop] [--tokens 3000] [--rounds 7] [--threads 2]
 Needs torch and transformers (tools/requirements-golden.txt) and build/bench/bench_train (make bench).
 
-The same shapes: transformers' DeepseekV3ForCausalLM, one batch of TOKENS/120 sequences of 120 random tokens, forward,
-backward, AdamW (fused, which is the faster choice), no draft layer there (transformers has none), with one here.
+The same model: transformers' DeepseekV3ForCausalLM, one batch of TOKENS/120 sequences of 120 random tokens, forward,
+backward, AdamW (fused there, which is the faster choice), no draft layer (transformers has none).
 Prints the median of each and the ratio of medians.
 """
 import argparse
@@ -70,7 +70,7 @@ def main():
     theirs, ours = [], []
     for _ in range(a.rounds):
         theirs.append(torch_step(model, opt, ids))
-        run = subprocess.run(["build/bench/bench_train", a.recipe, str(a.tokens), "3"], capture_output=True, check=True, text=True,
+        run = subprocess.run(["build/bench/bench_train", a.recipe, str(a.tokens), "5", "plain"], capture_output=True, check=True, text=True,
                              env={"AHA_THREADS": str(a.threads), "PATH": "/usr/bin:/bin"})
         ours.append(json.loads(run.stdout)["step_s"])
     t, o = statistics.median(theirs), statistics.median(ours)

@@ -50,7 +50,7 @@ void  mem_free(void *p);
 void *mem_pages(size_t bytes);              /* zeroed, 64-byte aligned at least, huge pages asked for when large */
 void  mem_pages_free(void *p, size_t bytes);
 
-/* ---- files (os_file.c, os_dir.c): the seam ---- */
+/* ---- files (os_file.c, os_dir.c, os_store.c): the seam ---- */
 typedef struct File {
     int     fd;
     int64_t size; /* bytes, at open */
@@ -86,6 +86,15 @@ int  dir_sync(const char *path, aha_error *e);
 int  dir_remove_all(const char *path, aha_error *e);
 /* Names in a folder, sorted, without . and ..; *names is one block to mem_free. */
 int  dir_list(const char *path, char ***names, int *n, aha_error *e);
+/* ---- files that grow at random places, and whom they belong to (os_store.c) ---- */
+/* Reads and writes, creates; the last part of the path is never followed as a link.  size: at open */
+int  file_open_rw(File *f, const char *path, aha_error *e);
+int  file_pwrite(const File *f, const void *buf, size_t n, int64_t off, aha_error *e); /* all n bytes or an error */
+/* A lock that ends with the File or the process.  *got false: another has it, or `path` is meanwhile another file. */
+int  file_lock(const File *f, const char *path, bool *got, aha_error *e);
+/* A symbolic link at path, in place of what was there; a file system without links gets a second name (hard link). */
+int  link_make(const char *target, const char *path, aha_error *e);
+int  disk_free(const char *path, uint64_t *bytes, aha_error *e); /* what an ordinary user may still write there */
 /* A name that may be joined to a folder: not empty, no '/', no NUL within n bytes, not "." or "..", at most 255 bytes. */
 bool file_name_is_plain(const char *s, size_t n);
 

@@ -8,13 +8,19 @@
 
 #define KNOB_PREFIX "AHA_"
 
-/* Types: int (a whole number >= 0), path, names (comma-separated). */
+/* Types: int (a whole number >= 0), path, url, names (comma-separated), secret (never shown).  Those that do not
+ * start with AHA_ are shared with other programs. */
 static const Knob g_knobs[] = {
     {"AHA_CPU", "names", "", "use only these instruction sets: ref, avx2, avx512; empty: the best the processor has"},
     {"AHA_THREADS", "int", "0", "worker threads; 0: as many as the affinity mask and the cgroup allow"},
     {"AHA_SPIN_US", "int", "50", "microseconds that an idle worker spins before it sleeps"},
     {"AHA_DATA", "path", "", "folder of optional reference data for the tests; empty: such tests are skipped"},
     {"AHA_MODEL", "path", "", "model used when no -m is given; empty: the built-in aha-tiny"},
+    {"HF_ENDPOINT", "url", "https://huggingface.co", "aha pull: the hub, or a mirror of it"},
+    {"HF_TOKEN", "secret", "", "aha pull: access token for private and gated models; empty: the file $HF_HOME/token"},
+    {"HF_HOME", "path", "", "aha pull: where other tools keep models and token; empty: ~/.cache/huggingface"},
+    {"HF_HUB_CACHE", "path", "", "aha pull: where models are kept; empty: $HF_HOME/hub"},
+    {"SSL_CERT_FILE", "path", "", "aha pull: certificates to trust, as OpenSSL reads them; empty: the system's"},
 };
 enum { KNOB_COUNT = ARRAY_LEN(g_knobs) };
 

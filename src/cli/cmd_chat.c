@@ -105,7 +105,7 @@ static int render(Chat *c, Ids *prompt, bool *think_open, aha_error *e)
     if (!m) return error_set(e, AHA_ERR_NOMEM, "no memory for %d messages", c->n);
     for (int i = 0; i < c->n; i++)
         if (!c->s.builtin || c->turn[i].role == ROLE_SYSTEM || i == c->n - 1)
-            m[n++] = (ChatMessage){c->turn[i].role, c->turn[i].text.data, c->turn[i].text.n};
+            m[n++] = (ChatMessage){.role = c->turn[i].role, .text = c->turn[i].text.data, .n = c->turn[i].text.n};
     rc = gen_prompt(&c->s, m, n, prompt, think_open, e);
     mem_free(m);
     return rc;

@@ -84,6 +84,13 @@ static void show_speeds(const Doctor *d)
     if (d->stolen > 0.02) out_fmt("  note           the host took %.0f%% of the time meanwhile: measure again\n", 100 * d->stolen);
 }
 
+/* A secret's value leaves the environment for nobody's bug report. */
+static const char *knob_shown(const Knob *k)
+{
+    const char *value = knob_get(k->name);
+    return !strcmp(k->type, "secret") && *value ? "***" : value;
+}
+
 static void show_text(const Doctor *d)
 {
     char           a[32], b[32];
@@ -110,7 +117,7 @@ static void show_text(const Doctor *d)
     out_str("knobs\n");
     knob = knob_table(&n);
     for (int i = 0; i < n; i++) {
-        const char *set = getenv(knob[i].name), *value = knob_get(knob[i].name);
+        const char *set = getenv(knob[i].name), *value = knob_shown(&knob[i]);
         out_fmt("  %-14s %s%s\n", knob[i].name, *value ? value : "-", set && *set ? "  (set)" : "");
     }
 }
@@ -156,7 +163,7 @@ static void show_json(const Doctor *d)
     knob = knob_table(&n);
     for (int i = 0; i < n; i++) {
         buf_fmt(&b, "%s\"%s\":", i ? "," : "", knob[i].name);
-        buf_json(&b, knob_get(knob[i].name), strlen(knob_get(knob[i].name)));
+        buf_json(&b, knob_shown(&knob[i]), strlen(knob_shown(&knob[i])));
     }
     buf_str(&b, "}}\n");
     out_buf(&b);

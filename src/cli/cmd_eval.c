@@ -178,7 +178,7 @@ int cmd_eval(int argc, char **argv)
         OPT_FLOAT(0, "top-p", &a.top_p, 1e-6, 1, "P", "of sampling; 1: off"),
         OPT_INT(0, "max-tokens", &a.max_tokens, 1, 1 << 20, "N", "of thinking and answer; one that is cut short is wrong"),
         OPT_SEED("seed", &a.seed, &a.has_seed, "of problems and answers; without it 1"),
-        OPT_STRING(0, "variant", &variant, "NAME", "wording: in words that no training shows; large: with numbers beyond training's"),
+        OPT_STRING(0, "variant", &variant, "NAME", "free: worded as people type; wording: in words that no training shows; large: with numbers beyond training's"),
         OPT_FLAG(0, "train-split", &a.train, "problems of the kind that training saw, instead of held-out ones"),
         OPT_INT(0, "examples", &a.examples, 0, 1000, "N", "show so many answers with their thinking"),
         OPT_FLAG(0, "json", &a.json, "the result as one JSON object"),

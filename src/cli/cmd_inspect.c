@@ -14,10 +14,11 @@ typedef struct InspectArgs {
 static const Help HELP = {
     "inspect", "FILE|DIR [OPTIONS]",
     "Shows what a model's folder or file holds: architecture, parameters, types, tokenizer, chat form. It is sound when every tensor "
-    "that config.json asks for is there with its shape and every number is finite (numbers are read up to 512 MB, or with --data); "
+    "that config.json or a GGUF file's metadata asks for is there with its shape and every number is finite (numbers are read up to 512 MB, or with --data); "
     "otherwise the exit status is 1.",
     "  aha inspect DeepSeek-R1-Distill-Qwen-1.5B\n"
     "  aha inspect model-00001-of-00002.safetensors --tensors\n"
+    "  aha inspect DeepSeek-R1-UD-IQ1_S-00001-of-00003.gguf\n"
     "  aha inspect runs/laptop/rl --json | jq .parameters\n"};
 
 static const char *tensor_shape(const TensorInfo *t, const char *open, const char *join, const char *close, char dst[96])
@@ -120,7 +121,7 @@ static void show_verdict(const Inspection *x)
     for (int i = 0; i < x->n_problem; i++) out_fmt("  %sproblem%s      %s\n", red, off, x->problem[i]);
     if (x->n_problem) return;
     out_fmt("  %ssound%s        ", green, off);
-    if (x->m) out_str("every tensor that config.json asks for is there with its shape");
+    if (x->m) out_fmt("every tensor that %s asks for is there with its shape", x->m->gguf ? "the metadata" : "config.json");
     else out_str("well-formed");
     if (x->file) out_str(x->scanned ? "; every number is finite" : "; the numbers were not read (--data reads them)");
     out_str("\n");
@@ -151,6 +152,8 @@ static void show_text(const Inspection *x, bool tensors)
     if (x->file) show_types(x);
     if (x->has_words) show_words(x);
     else if (x->is_folder) out_str("  tokenizer    none\n");
+    else if (x->file && gguf_kv_find(x->file, "tokenizer.ggml.tokens"))
+        out_fmt("  tokenizer    %lld ids, in the file\n", (long long)gguf_kv_find(x->file, "tokenizer.ggml.tokens")->n);
     show_verdict(x);
     if (x->file) {
         out_str("\n");

@@ -30,9 +30,22 @@ static const Help HELP = {
 static int messages(const RunArgs *a, const char *text, size_t n, ChatMessage out[2])
 {
     int k = 0;
-    if (a->system) out[k++] = (ChatMessage){ROLE_SYSTEM, a->system, strlen(a->system)};
-    out[k++] = (ChatMessage){ROLE_USER, text, n};
+    if (a->system) out[k++] = (ChatMessage){.role = ROLE_SYSTEM, .text = a->system, .n = strlen(a->system)};
+    out[k++] = (ChatMessage){.role = ROLE_USER, .text = text, .n = n};
     return k;
+}
+
+/* What the model asks for, only where it does. */
+static void add_calls_json(Buf *b, const Reply *r)
+{
+    for (int i = 0; i < r->n_call; i++) {
+        buf_str(b, i ? ",{\"name\":" : ",\"tool_calls\":[{\"name\":");
+        buf_json(b, r->call[i].name, strlen(r->call[i].name));
+        buf_str(b, ",\"arguments\":");
+        buf_json(b, r->call[i].args, r->call[i].n_args);
+        buf_fmt(b, ",\"complete\":%s}", r->call[i].complete ? "true" : "false");
+    }
+    if (r->n_call) buf_str(b, "]");
 }
 
 static void add_reply_json(Buf *b, const Answer *a, SeqFinish f, size_t n_prompt, int n_new)
@@ -42,6 +55,7 @@ static void add_reply_json(Buf *b, const Answer *a, SeqFinish f, size_t n_prompt
     buf_json(b, t->n ? t->data : "", t->n);
     buf_str(b, ",\"answer\":");
     buf_json(b, w->n ? w->data : "", w->n);
+    add_calls_json(b, &a->reply);
     buf_fmt(b, ",\"finish_reason\":\"%s\",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%d,\"total_tokens\":%zu}}\n",
             finish_name(f), n_prompt, n_new, n_prompt + (size_t)n_new);
 }

@@ -85,31 +85,57 @@ static int decode(const ModelSet *s, const Buf *in, aha_error *e)
 }
 
 /* ---- conversations ---- */
-static int message_read(const json_t *j, size_t i, ChatMessage *m, aha_error *e)
+/* {"function": {"name", "arguments"}}, or these two alone */
+static int call_read(const json_t *j, const char *what, ChatCall *c, aha_error *e)
 {
-    static const char *const ROLE[] = {[ROLE_SYSTEM] = "system", [ROLE_USER] = "user", [ROLE_ASSISTANT] = "assistant"};
-    const json_t            *text = json_field(j, "content");
+    const json_t *f = json_field(j, "function");
+    const char   *type = "function";
+    int           rc = json_get_str(j, what, "type", false, &type, e);
+    if (!f) f = j;
+    if (rc == 0 && strcmp(type, "function")) rc = error_set(e, AHA_ERR_UNSUPPORTED, "%s: a tool call that is no \"function\"", what);
+    if (rc == 0) rc = json_get_str(f, what, "name", true, &c->name, e);
+    if (rc == 0) rc = json_get_str(f, what, "arguments", true, &c->args, e);
+    if (rc) return rc;
+    c->n_name = strlen(c->name);
+    c->n_args = strlen(c->args);
+    return 0;
+}
+
+/* A message's calls go into call[0..n_call). */
+static int message_read(const json_t *j, size_t i, ChatMessage *m, ChatCall *call, aha_error *e)
+{
+    static const char *const ROLE[] = {[ROLE_SYSTEM] = "system", [ROLE_USER] = "user", [ROLE_ASSISTANT] = "assistant", [ROLE_TOOL] = "tool"};
+    const json_t            *text = json_field(j, "content"), *calls = json_field(j, "tool_calls");
     const char              *role = NULL;
     char                     what[48], q[64];
     int                      rc;
     snprintf(what, sizeof what, "message %zu", i);
     if (!json_is_object(j)) return error_set(e, AHA_ERR_FORMAT, "%s: an object with role and content is expected", what);
     if ((rc = json_get_str(j, what, "role", true, &role, e)) != 0) return rc;
-    if (!text || !json_is_string(text)) return error_set(e, AHA_ERR_FORMAT, "%s: content: a text is expected", what);
+    if (calls && !json_is_array(calls)) return error_set(e, AHA_ERR_FORMAT, "%s: tool_calls: a list is expected", what);
+    if (text ? !json_is_string(text) : !calls) return error_set(e, AHA_ERR_FORMAT, "%s: content: a text is expected", what);
     m->text = json_string_value(text);
     m->n = json_string_length(text);
+    m->call = call;
+    m->n_call = (int)json_array_size(calls);
+    for (int k = 0; k < m->n_call && rc == 0; k++) rc = call_read(json_array_get(calls, (size_t)k), what, &call[k], e);
+    if (rc == 0) rc = json_get_bool(j, what, "prefix", false, &m->prefix, e);
+    if (rc) return rc;
     for (int r = 0; r < (int)ARRAY_LEN(ROLE); r++)
         if (!strcmp(role, ROLE[r])) {
             m->role = (ChatRole)r;
             return 0;
         }
-    return error_set(e, AHA_ERR_FORMAT, "%s: role \"%s\", expected system, user or assistant", what, error_quote(q, sizeof q, role, strlen(role)));
+    return error_set(e, AHA_ERR_FORMAT, "%s: role \"%s\", expected system, user, assistant or tool", what,
+                     error_quote(q, sizeof q, role, strlen(role)));
 }
 
 static int chat(const TokenizeArgs *a, const ModelSet *s, const Buf *in, aha_error *e)
 {
     Json        *j;
     ChatMessage *m = NULL;
+    ChatCall    *call = NULL;
+    size_t       n_calls = 0;
     Ids          v = {0};
     bool         think_open;
     size_t       n;
@@ -120,11 +146,19 @@ static int chat(const TokenizeArgs *a, const ModelSet *s, const Buf *in, aha_err
         rc = error_set(e, AHA_ERR_FORMAT, "standard input: a JSON array of messages is expected");
     else if (n > 1 << 20 || !(m = mem_zalloc(n, sizeof *m)))
         rc = error_set(e, AHA_ERR_NOMEM, "no memory for %zu messages", n);
-    for (size_t i = 0; i < n && rc == 0; i++) rc = message_read(json_array_get(j, i), i, &m[i], e);
+    for (size_t i = 0; i < n; i++) n_calls += json_array_size(json_field(json_array_get(j, i), "tool_calls"));
+    if (rc == 0 && !(call = mem_zalloc(n_calls + 1, sizeof *call))) rc = error_set(e, AHA_ERR_NOMEM, "no memory for %zu tool calls", n_calls);
+    n_calls = 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        rc = message_read(json_array_get(j, i), i, &m[i], call + n_calls, e);
+        n_calls += (size_t)m[i].n_call;
+    }
     if (rc == 0) rc = chat_render(s->words.tok, s->words.form, m, (int)n, !a->no_generation, &v, &think_open, e);
+    if (rc == AHA_ERR_ARG) rc = e->code = AHA_ERR_FORMAT; /* the arguments came on standard input */
     if (rc == 0) rc = put_result(a, s, &v);
     ids_free(&v);
     mem_free(m);
+    mem_free(call);
     json_free(j);
     return rc;
 }

@@ -181,9 +181,13 @@ int gen_reply(ModelSet *s, const SeqRequest *request, Answer *answer, SeqFinish 
 void gen_explain(const Answer *a, SeqFinish f, int tokens, const GenArgs *g)
 {
     bool nothing = a->part[REPLY_ANSWER].n == 0;
+    char name[80];
+    for (int i = 0; i < a->reply.n_call; i++)
+        say("the model calls the function \"%s\", which nobody answers here (aha run --json shows the call)",
+            error_quote(name, sizeof name, a->reply.call[i].name, strlen(a->reply.call[i].name)));
     if (f == SEQ_FINISH_LENGTH)
         say("cut short after %d tokens (%s)%s", tokens, g->max_tokens ? "--max-tokens" : "the context is full, see --ctx",
             nothing ? ", before an answer" : "");
-    else if (f == SEQ_FINISH_STOP && nothing)
+    else if (f == SEQ_FINISH_STOP && nothing && !a->reply.n_call)
         say("the model ended its thinking without an answer");
 }

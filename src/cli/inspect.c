@@ -26,12 +26,25 @@ static bool ends_with(const char *s, const char *end)
 }
 
 /* ---- counting ---- */
+/* GGUF's names behind "blk.N." */
+static Group group_of_block(const Inspection *x, const char *name, int layer)
+{
+    if (strstr(name, ".nextn.") || (x->has_config && layer >= x->cfg.n_layer)) return GROUP_DRAFT;
+    if (strstr(name, "norm")) return strstr(name, ".attn_norm") || strstr(name, ".ffn_norm") ? GROUP_NORM : GROUP_ATTN;
+    if (strstr(name, ".attn_")) return GROUP_ATTN;
+    if (strstr(name, "_exps.")) return GROUP_EXPERTS;
+    if (strstr(name, "_shexp.")) return GROUP_SHARED;
+    if (strstr(name, ".ffn_gate_inp") || strstr(name, ".exp_probs_b")) return GROUP_ROUTER;
+    return strstr(name, ".ffn_") ? GROUP_DENSE : GROUP_OTHER;
+}
+
 static Group group_of(const Inspection *x, const char *name)
 {
     int layer;
     if (sscanf(name, "model.layers.%d.", &layer) == 1 && x->has_config && layer >= x->cfg.n_layer) return GROUP_DRAFT;
-    if (strstr(name, "embed_tokens")) return GROUP_EMBED;
-    if (strstr(name, "lm_head")) return GROUP_HEAD;
+    if (sscanf(name, "blk.%d.", &layer) == 1) return group_of_block(x, name, layer);
+    if (strstr(name, "embed_tokens") || !strcmp(name, "token_embd.weight")) return GROUP_EMBED;
+    if (strstr(name, "lm_head") || !strcmp(name, "output.weight")) return GROUP_HEAD;
     if (strstr(name, ".self_attn.")) return GROUP_ATTN;
     if (strstr(name, ".mlp.experts.")) return GROUP_EXPERTS;
     if (strstr(name, ".mlp.shared_expert")) return GROUP_SHARED;
@@ -67,29 +80,26 @@ static int count_unused(Inspection *x, aha_error *e)
     int   n = weights_count(x->file);
     bool *used = mem_zalloc((size_t)n + 1, sizeof *used);
     if (!used) return error_set(e, AHA_ERR_NOMEM, "no memory for %d tensors", n);
-    for (int i = 0; i < x->m->n_weight; i++) {
-        const TensorInfo *t = weights_find(x->file, x->m->weight[i]->name);
-        if (t) used[t - weights_at(x->file, 0)] = true;
-    }
-    for (int i = 0; i < n; i++) {
+    int rc = model_mark_used(x->m, used, e);
+    for (int i = 0; rc == 0 && i < n; i++) {
         if (used[i] || group_of(x, weights_at(x->file, i)->name) == GROUP_DRAFT) continue; /* which repeats what it shares */
         if (!x->unused++) x->unused_name = weights_at(x->file, i)->name;
     }
     mem_free(used);
-    return 0;
+    return rc;
 }
 
 /* ---- every number ---- */
 static void scan_tensor(Inspection *x, const TensorInfo *t)
 {
     float   v[SCAN_CHUNK];
-    size_t  size = (size_t)dtype_info(t->dtype)->block_bytes, n = size ? t->bytes / size : 0;
+    size_t  size = (size_t)dtype_info(t->dtype)->block_bytes, block = (size_t)dtype_info(t->dtype)->block, n = t->bytes / size * block;
     int64_t bad = 0;
     bool    zero = n > 0;
     if (!dtype_info(t->dtype)->weight) return;
     for (size_t i = 0; i < n; i += SCAN_CHUNK) {
         size_t k = n - i < SCAN_CHUNK ? n - i : SCAN_CHUNK;
-        dtype_to_f32(t->dtype, (const uint8_t *)t->data + i * size, v, k);
+        dtype_to_f32(t->dtype, (const uint8_t *)t->data + i / block * size, v, k); /* a chunk is whole blocks */
         for (size_t j = 0; j < k; j++) {
             bad += !isfinite(v[j]);
             zero = zero && v[j] == 0;
@@ -158,8 +168,9 @@ static void open_file(Inspection *x)
         x->has_config = rc == 0;
     } else {
         rc = weights_open(&x->file, x->path, &e);
+        if (!rc && weights_is_gguf(x->file)) x->has_config = config_from_gguf(&x->cfg, x->file, x->path, NULL) == 0;
     }
-    if (rc) problem(x, &e);
+    if (rc && !x->n_problem) problem(x, &e); /* of a GGUF file it was said already */
 }
 
 static void judge_numbers(Inspection *x)
@@ -183,12 +194,9 @@ int inspect_read(Inspection *x, const ModelArgs *a, const char *path, int scan, 
     else if (!x->path || !*x->path) return error_set(e, AHA_ERR_ARG, "a file or a folder is expected");
     if (!x->builtin && !file_exists(x->path) && !dir_exists(x->path)) return error_set(e, AHA_ERR_IO, "there is no '%.400s'", x->path);
     x->is_folder = x->builtin || dir_exists(x->path);
-    if (!x->is_folder)
-        open_file(x);
-    else {
-        open_model(x, &args);
-        if (!x->m) open_parts(x);
-    }
+    if (x->is_folder || ends_with(x->path, ".gguf")) open_model(x, &args);
+    if (x->is_folder && !x->m) open_parts(x);
+    if (!x->is_folder && !x->m) open_file(x);
     if (x->file) count_tensors(x);
     if (x->m && count_unused(x, e)) return e->code;
     if (x->file && (scan == 1 || (scan < 0 && x->all.bytes <= SCAN_BYTES))) scan_all(x);

@@ -1,9 +1,11 @@
 /* The libraries that the program stands on, with their licences and the versions that are loaded. */
 #include "cli.h"
 
+#include <curl/curl.h>
 #include <gnu/libc-version.h>
 #include <histedit.h>
 #include <jansson.h>
+#include <openssl/crypto.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdio.h>
@@ -26,12 +28,17 @@ static const char *version_libedit(void) /* known only to its header */
     return text;
 }
 
+static const char *version_curl(void) { return curl_version_info(CURLVERSION_NOW)->version; }
+static const char *version_openssl(void) { return OpenSSL_version(OPENSSL_VERSION_STRING); }
+
 static const Library LIBRARY[] = {
     {"glibc", "the C library", "LGPL-2.1-or-later", "https://www.gnu.org/software/libc/", version_libc},
     {"jansson", "JSON", "MIT", "https://github.com/akheron/jansson", version_jansson},
     {"PCRE2", "pre-tokeniser patterns", "BSD-3-Clause", "https://www.pcre.org", version_pcre2},
     {"utf8proc", "Unicode normalisation", "MIT, Unicode-DFS-2015", "https://juliastrings.github.io/utf8proc/", version_utf8proc},
     {"libedit", "line editing in aha chat", "BSD-3-Clause", "https://www.thrysoee.dk/editline/", version_libedit},
+    {"libcurl", "downloads of aha pull", "curl (MIT-like)", "https://curl.se/libcurl/", version_curl},
+    {"OpenSSL", "checksums of aha pull", "Apache-2.0", "https://www.openssl.org", version_openssl},
 };
 
 const Library *library_table(int *n)

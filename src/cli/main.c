@@ -15,6 +15,7 @@ static const Command COMMANDS[] = {
     {"eval", "accuracy on problems with answers that a rule can judge", cmd_eval},
     {"score", "log-probabilities of given tokens", cmd_score},
     {"tokenize", "text to token ids, ids to text, conversations to ids", cmd_tokenize},
+    {"pull", "a model from the Hugging Face hub: resumed, checked, shared with other tools", cmd_pull},
     {"inspect", "what is in a model, and whether it is sound", cmd_inspect},
     {"bench", "how fast prompts are read and answers written", cmd_bench},
     {"doctor", "this machine: processor, memory, disk, GPU, libraries", cmd_doctor},
@@ -32,12 +33,13 @@ static int help(void)
     out_fmt("\n  --version  this program's version\n  --licenses the libraries it uses, and their licences\n");
     out_fmt("\n%sExamples%s\n"
             "  aha run \"Using 8, 13 and 2, make 29.\"\n"
+            "  aha run -m $(aha pull deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B) \"Make 29.\"\n"
             "  aha chat -m DeepSeek-R1-Distill-Qwen-1.5B\n"
             "  aha learn laptop\n"
             "  aha eval countdown -m runs/laptop/rl\n"
             "\n%sEnvironment%s\n", bold, off, bold, off);
-    for (int i = 0; i < n; i++) out_fmt("  %-12s %s\n", knob[i].name, knob[i].help);
-    out_fmt("  %-12s %s\n", "NO_COLOR", "no colours");
+    for (int i = 0; i < n; i++) out_fmt("  %-13s %s\n", knob[i].name, knob[i].help);
+    out_fmt("  %-13s %s\n", "NO_COLOR", "no colours");
     out_fmt("\nExit status: 0 done, 1 failed, 2 wrong usage.\n");
     return CLI_DONE;
 }

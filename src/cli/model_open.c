@@ -60,7 +60,13 @@ static const char *model_path(const ModelArgs *a)
 
 bool model_is_builtin(const ModelArgs *a) { return !model_path(a) && builtin_present(); }
 
-/* ---- a folder ---- */
+/* ---- a folder, or a GGUF file ---- */
+static bool is_gguf(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 5 && !strcmp(path + n - 5, ".gguf") && !dir_exists(path);
+}
+
 /* The folders inside that are models, for somebody who named the one above. */
 static void list_models(const char *dir, Buf *out)
 {
@@ -81,7 +87,7 @@ static int check_folder(const char *path, const char *wanted, aha_error *e)
     int  rc;
     if (!file_exists(path) && !dir_exists(path)) return error_set(e, AHA_ERR_IO, "there is no '%.400s'; -m expects a model's folder", path);
     if (!dir_exists(path))
-        return error_set(e, AHA_ERR_FORMAT, "'%.400s' is a file; -m expects the folder with config.json, safetensors and tokenizer.json", path);
+        return error_set(e, AHA_ERR_FORMAT, "'%.400s' is a file; -m expects the folder with config.json, safetensors and tokenizer.json, or a .gguf", path);
     if ((rc = path_join(config, sizeof config, path, wanted, e)) != 0 || file_exists(config)) return rc;
     list_models(path, &inside);
     if (inside.n && !inside.failed)
@@ -95,8 +101,8 @@ static int check_folder(const char *path, const char *wanted, aha_error *e)
 static int folder_open(ModelSet *s, const ModelOptions *o, unsigned wants, aha_error *e)
 {
     char config[PATH_CAP];
-    bool weights = wants & MODEL_WEIGHTS;
-    int  rc = check_folder(s->path, weights ? "config.json" : "tokenizer.json", e);
+    bool gguf = is_gguf(s->path), weights = gguf || wants & MODEL_WEIGHTS; /* what a GGUF file says costs little to open */
+    int  rc = gguf ? 0 : check_folder(s->path, weights ? "config.json" : "tokenizer.json", e);
     if (rc == 0) rc = path_join(config, sizeof config, s->path, "config.json", e);
     if (rc) return rc;
     if (weights) {
@@ -108,7 +114,7 @@ static int folder_open(ModelSet *s, const ModelOptions *o, unsigned wants, aha_e
         s->cfg = (Config){.arch = ARCH_DEEPSEEK_V3, .vocab = INT32_MAX, .bos = -1};
     }
     if (rc || !(wants & MODEL_WORDS)) return rc;
-    return words_open(&s->words, s->path, &s->cfg, e);
+    return s->m ? words_of(&s->words, s->path, s->m, e) : words_open(&s->words, s->path, &s->cfg, e);
 }
 
 void model_count(const Model *m, int64_t *all, int64_t *active)
@@ -137,7 +143,8 @@ int model_set_open(ModelSet *s, const ModelArgs *a, unsigned wants, aha_error *e
     if (wants & MODEL_NEEDS_TEXT) wants |= MODEL_WORDS;
     rc = s->builtin ? builtin_open(s, &o, wants, e) : folder_open(s, &o, wants, e);
     if (rc == 0 && (wants & MODEL_NEEDS_TEXT) && !s->words.tok)
-        rc = error_set(e, AHA_ERR_UNSUPPORTED, "'%.400s' has no tokenizer.json, so it cannot read or write text", s->path);
+        rc = error_set(e, AHA_ERR_UNSUPPORTED, is_gguf(s->path) ? "'%.400s' holds no vocabulary (tokenizer.ggml.model), so it cannot read or write text"
+                                                               : "'%.400s' has no tokenizer.json, so it cannot read or write text", s->path);
     if (rc == 0 && s->m) model_count(s->m, &s->params, &s->params_active);
     if (rc) model_set_free(s);
     return rc;

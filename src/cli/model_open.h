@@ -17,7 +17,7 @@ typedef struct ModelArgs {
 extern const char *const KV_TYPES[], *const CPU_NAMES[];
 
 #define OPT_MODEL(a)                                                                                                   \
-    OPT_STRING('m', "model", &(a)->path, "DIR", "a Hugging Face folder (config.json, safetensors, tokenizer.json); without it "  \
+    OPT_STRING('m', "model", &(a)->path, "DIR", "a Hugging Face folder (config.json, safetensors, tokenizer.json) or a GGUF file; without it "  \
                "AHA_MODEL, or else the built-in aha-tiny")
 #define OPT_MACHINE(a)                                                                                                 \
     OPT_INT(0, "threads", &(a)->threads, 0, 1024, "N", "threads to compute with; 0: all that this process may use"),   \

@@ -1,4 +1,4 @@
-/* Causal attention, forward.  An item is a tile of query rows of one key head: `n` pairs (row, head), heads fastest.
+/* Causal attention, forward.  An item is a tile of query rows and some heads of one key head: `n` pairs (row, head), heads fastest.
  * Scores are kept transposed, [key][pair], so that a lane is one query: the keys are broadcast from a page, the queries
  * are packed once, the softmax needs no sums across lanes, and the probabilities are then the broadcast side of P V. */
 #ifndef AHA_CPU_KERN_ATTN_H
@@ -9,13 +9,14 @@
 typedef struct Pairs {
     const KeySpan *span;
     int            row, pos; /* of the first pair: in the batch, in the sequence */
-    int            rows, per, g, n;
+    int            rows, per, g, n; /* per: heads of a row, the g-th such group */
+    int            kg;              /* key head */
 } Pairs;
 
 static Pairs pairs_of(const AttnArgs *a, const KeySpan *s, int r0, int r1, int g)
 {
-    int per = a->H / a->G, rows = min_int(r1, s->n) - r0;
-    return (Pairs){s, s->row0 + r0, s->pos0 + r0, rows, per, g, rows * per};
+    int per = a->heads, rows = min_int(r1, s->n) - r0;
+    return (Pairs){s, s->row0 + r0, s->pos0 + r0, rows, per, g, rows * per, g * per / (a->H / a->G)};
 }
 /* where pair x starts in a matrix of rows and heads, of element (row 0, head 0) at base */
 static INLINE int64_t pair_at(const Pairs *p, int x, int64_t row, int64_t head)
@@ -127,8 +128,8 @@ static void attend_tile(const AttnArgs *a, const Pairs *p, float *mem)
     for (int x = 0; x < p->n; x++) memset(a->out + pair_at(p, x, a->out_row, a->dv), 0, (size_t)a->dv * sizeof(float));
     for (int j0 = 0; j0 <= last; j0 += KV_PAGE) {
         int keys = min_int(KV_PAGE, last + 1 - j0);
-        rows_floats(a->type, p->span->key[j0 / KV_PAGE], a->key_row, (int64_t)p->g * a->dk, keys, a->dk, kb);
-        rows_floats(a->type, p->span->val[j0 / KV_PAGE], a->val_row, (int64_t)p->g * a->dv, keys, a->dv, vb);
+        rows_floats(a->type, p->span->key[j0 / KV_PAGE], a->key_row, (int64_t)p->kg * a->dk, keys, a->dk, kb);
+        rows_floats(a->type, p->span->val[j0 / KV_PAGE], a->val_row, (int64_t)p->kg * a->dv, keys, a->dv, vb);
         for (int x = 0; x < p->n; x += GEMM_NR) {
             int seen = pair_sees(p, min_int(p->n, x + GEMM_NR) - 1, j0, keys); /* by the panel's last */
             if (seen == 0) continue;
@@ -173,8 +174,8 @@ static void back_q_tile(const AttnArgs *a, const Pairs *p, float *mem)
     }
     for (int j0 = 0; j0 <= last; j0 += KV_PAGE) {
         int keys = min_int(KV_PAGE, last + 1 - j0);
-        rows_floats(a->type, p->span->key[j0 / KV_PAGE], a->key_row, (int64_t)p->g * a->dk, keys, a->dk, kb);
-        rows_floats(a->type, p->span->val[j0 / KV_PAGE], a->val_row, (int64_t)p->g * a->dv, keys, a->dv, vb);
+        rows_floats(a->type, p->span->key[j0 / KV_PAGE], a->key_row, (int64_t)p->kg * a->dk, keys, a->dk, kb);
+        rows_floats(a->type, p->span->val[j0 / KV_PAGE], a->val_row, (int64_t)p->kg * a->dv, keys, a->dv, vb);
         for (int x = 0; x < p->n; x += GEMM_NR) {
             int seen = pair_sees(p, min_int(p->n, x + GEMM_NR) - 1, j0, keys);
             if (seen == 0) continue;
@@ -224,7 +225,7 @@ static void back_kv_page(const AttnArgs *a, const KeySpan *sp, int j0, int g, fl
     float *s = mem, *dp = s + (int64_t)rows * GEMM_NR, *kt = dp + (int64_t)rows * GEMM_NR;
     float *vt = kt + KV_PAGE * a->dk + 16 * GEMM_NR, *qb = vt + KV_PAGE * a->dv + 16 * GEMM_NR;
     float *ob = qb + (int64_t)rows * a->dk + 32;
-    Pairs  k = {sp, 0, j0, keys, 1, g, keys}; /* the page's rows, as pairs of one head each */
+    Pairs  k = {sp, 0, j0, keys, 1, g, keys, g}; /* the page's rows, as pairs of one head each */
     pack_pairs(&k, sp->key[j0 / KV_PAGE], a->key_row, a->dk, a->dk, kt);
     pack_pairs(&k, sp->val[j0 / KV_PAGE], a->val_row, a->dv, a->dv, vt);
     for (int r0 = j0 / a->tile * a->tile; r0 < sp->n; r0 += a->tile) {

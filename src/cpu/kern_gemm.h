@@ -53,6 +53,20 @@ static void pack_panel(const GemmArgs *g, int64_t n0, int n, int k0, int kc, flo
     }
 }
 
+/* The same of a coded B: its rows are decoded whole, then packed as f32 ones are.  tmp: [16][GEMM_KC] */
+static void pack_coded(const GemmArgs *g, int64_t n0, int n, int k0, int kc, float *dst, float *tmp)
+{
+    if (g->b_rows_k) {
+        if (n < GEMM_NR) memset(dst, 0, sizeof *dst * GEMM_NR * (size_t)kc);
+        for (int k = 0; k < kc; k++) gemm_decode(g, k0 + k, n0, n, dst + k * GEMM_NR);
+        return;
+    }
+    for (int i = 0; i < n; i += 16) {
+        for (int r = 0; r < min_int(16, n - i); r++) gemm_decode(g, n0 + i + r, k0, kc, tmp + r * GEMM_KC);
+        pack_rows16(DT_F32, (const char *)tmp, GEMM_KC, n - i, kc, dst + i, GEMM_NR);
+    }
+}
+
 /* Few rows (decoding): packing is most of the work, and the chains of a tile are short of company.  Both are done a step
  * of the transpose at a time, so that the processor overlaps the next step's shuffles with this one's chains. */
 static INLINE void few_run(int mr, Dtype t, const GemmArgs *g, const float *a, int64_t n0, int k0, int kc, const TileOut *o)
@@ -103,21 +117,25 @@ static INLINE void panel_prefetch(const GemmArgs *g, int64_t n0, int k0, int kc,
 static void gemm_block(const GemmArgs *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1, float *panel)
 {
     int64_t tiles = (m1 - m0 + GEMM_MR - 1) / GEMM_MR;
+    bool    coded = dtype_is_coded(g->b_type);
     for (int k0 = 0; k0 < g->K; k0 += GEMM_KC) {
         int kc = g->K - k0 < GEMM_KC ? g->K - k0 : GEMM_KC;
         for (int64_t n = n0; n < n1; n += GEMM_NR) {
             TileOut o = {NULL, g->c_row, NULL, (int)(n1 - n < GEMM_NR ? n1 - n : GEMM_NR), k0 > 0 || g->accumulate};
             if (g->bias && k0 + kc == g->K) o.bias = g->bias + n;
-            if (m1 - m0 <= GEMM_MR && g->a_k == 1 && g->b_k == 1) {
+            if (m1 - m0 <= GEMM_MR && g->a_k == 1 && g->b_k == 1 && !coded) {
                 o.c = g->c + m0 * g->c_row + n;
                 few_any((int)(m1 - m0), g, g->a + m0 * g->a_row + k0, n, k0, kc, &o);
                 continue;
             }
-            pack_panel(g, n, o.cols, k0, kc, panel);
+            if (coded)
+                pack_coded(g, n, o.cols, k0, kc, panel, panel + GEMM_KC * GEMM_NR);
+            else
+                pack_panel(g, n, o.cols, k0, kc, panel);
             for (int64_t i = 0; i < tiles; i++) {
                 int64_t m = m0 + i * GEMM_MR;
                 o.c = g->c + m * g->c_row + n;
-                if (n + 2 * GEMM_NR <= n1) panel_prefetch(g, n + GEMM_NR, k0, kc, i, tiles);
+                if (n + 2 * GEMM_NR <= n1 && !coded) panel_prefetch(g, n + GEMM_NR, k0, kc, i, tiles);
                 tile_any((int)(m1 - m < GEMM_MR ? m1 - m : GEMM_MR), g->a + m * g->a_row + k0 * g->a_k, g->a_row, g->a_k,
                          panel, GEMM_NR, kc, &o);
             }

@@ -8,10 +8,27 @@ void kernels_init_ref(Kernels *k)
 #undef X
 }
 
+static void embed_coded(const EmbedArgs *a, int64_t row, real *out)
+{
+    const DtypeInfo *info = dtype_info(a->type);
+    const uint8_t   *p = (const uint8_t *)a->table + row * (a->D / info->block) * info->block_bytes;
+    const float     *scale = a->scale ? a->scale + row / F8_BLOCK * f8_blocks(a->D) : NULL;
+    float            part[256];
+    for (int d = 0; d < a->D; d += 256) {
+        int n = a->D - d < 256 ? a->D - d : 256;
+        dtype_row_to_f32(a->type, p, scale, d, n, part);
+        for (int i = 0; i < n; i++) out[d + i] = (real)part[i];
+    }
+}
+
 REF(embed)
 {
     const EmbedArgs *a = args;
     (void)scratch;
+    if (dtype_is_coded(a->type)) {
+        for (int64_t t = i0; t < i1; t++) embed_coded(a, a->token[t], a->out + t * a->D);
+        return;
+    }
     for (int64_t t = i0; t < i1; t++)
         for (int d = 0; d < a->D; d++)
             a->out[t * a->D + d] = ref_load(a->type, a->table, (int64_t)a->token[t] * a->D + d);

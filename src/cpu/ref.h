@@ -4,7 +4,10 @@
 
 #include "cpu.h"
 
-/* element i of data of a type that linear, embed or the cache may hold */
+/* Columns [col0, col0 + n) of the stored row `row` of a coded B, row 0 being where b points (ref_gemm.c) */
+void gemm_decode(const GemmArgs *a, int64_t row, int64_t col0, int n, float *dst);
+
+/* element i of data of a type that linear, embed or the cache may hold; not of a coded one */
 static inline real ref_load(Dtype t, const void *p, int64_t i)
 {
     switch (t) {

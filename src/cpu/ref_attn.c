@@ -66,13 +66,12 @@ static void attend(const AttnArgs *a, const Item *it)
 REF(attn)
 {
     const AttnArgs *a = args;
-    int             per = a->H / a->G;
     (void)scratch;
     for (int64_t n = i0; n < i1; n++) {
         const KeySpan *s = &a->span[a->item[3 * n]];
         int            r0 = a->item[3 * n + 1], g = a->item[3 * n + 2];
         for (int i = r0; i < r0 + a->tile && i < s->n; i++)
-            for (int h = g * per; h < (g + 1) * per; h++) {
+            for (int h = g * a->heads; h < (g + 1) * a->heads; h++) {
                 Item it = item_of(a, s, i, h);
                 attend(a, &it);
             }
@@ -106,13 +105,12 @@ static real d_score(const AttnArgs *a, const Item *it, int j, real *p)
 REF(attn_back_q)
 {
     const AttnArgs *a = args;
-    int             per = a->H / a->G;
     (void)scratch;
     for (int64_t n = i0; n < i1; n++) {
         const KeySpan *s = &a->span[a->item[3 * n]];
         int            r0 = a->item[3 * n + 1], g = a->item[3 * n + 2];
         for (int i = r0; i < r0 + a->tile && i < s->n; i++)
-            for (int h = g * per; h < (g + 1) * per; h++) {
+            for (int h = g * a->heads; h < (g + 1) * a->heads; h++) {
                 Item  it = item_of(a, s, i, h);
                 real *dq = a->dq + it.row * a->q_row + it.h * a->q_head;
                 for (int j0 = 0; j0 <= it.pos; j0 += KV_PAGE) {

@@ -24,4 +24,10 @@ double yarn_mscale(double s, double m);
 /* What cos_sin_factor is when the file says nothing about it */
 double yarn_factor_default(const Rope *rope, bool mla);
 
+/* "key": value, with a comma before it where one belongs (config_write.c) */
+void config_put_int(Buf *b, const char *key, int64_t v);
+void config_put_num(Buf *b, const char *key, double v);
+void config_put_bool(Buf *b, const char *key, bool v);
+void config_put_raw(Buf *b, const char *key, const char *v);
+
 #endif

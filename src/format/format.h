@@ -1,4 +1,4 @@
-/* format: the border for model files.  safetensors, config.json, JSON: everything is checked here, once, with a message
+/* format: the border for model files.  safetensors, GGUF, config.json, JSON: everything is checked here, once, with a message
  * that names the file or field, the value got and the value expected.  Behind this border nothing is checked again. */
 #ifndef AHA_FORMAT_H
 #define AHA_FORMAT_H
@@ -21,7 +21,7 @@ int json_get_num(const Json *obj, const char *what, const char *key, bool requir
 int json_get_bool(const Json *obj, const char *what, const char *key, bool required, bool *out, aha_error *e);
 int json_get_str(const Json *obj, const char *what, const char *key, bool required, const char **out, aha_error *e); /* owned by obj */
 
-/* ---- weights in files (weights.c, safetensors.c) ---- */
+/* ---- weights in files (weights.c, safetensors.c, gguf*.c) ---- */
 enum { TENSOR_DIMS_MAX = 4 };
 typedef struct TensorInfo {
     const char *name; /* owned by the file */
@@ -33,8 +33,9 @@ typedef struct TensorInfo {
     int         shard; /* which file of the folder */
 } TensorInfo;
 
-/* An opened set of tensors: a folder (model.safetensors, or model.safetensors.index.json with its shards) or one
- * .safetensors file.  Mapped read-only, found by hash.  Immutable after opening: any number of threads may read. */
+/* An opened set of tensors: a folder (model.safetensors, or model.safetensors.index.json with its shards), one
+ * .safetensors file, or one GGUF file (of a split one: the first; the others lie beside it).  What a file is, its first
+ * bytes say.  Mapped read-only, found by hash.  Immutable after opening: any number of threads may read. */
 typedef struct WeightFile WeightFile;
 int  weights_open(WeightFile **out, const char *path, aha_error *e);
 int  weights_open_memory(WeightFile **out, const char *what, const void *data, size_t n, aha_error *e); /* borrows data */
@@ -44,6 +45,41 @@ const TensorInfo *weights_at(const WeightFile *w, int i);
 const TensorInfo *weights_find(const WeightFile *w, const char *name);
 const char *weights_metadata(const WeightFile *w, const char *key); /* of __metadata__; NULL when absent */
 size_t weights_bytes(const WeightFile *w);
+bool weights_is_gguf(const WeightFile *w);
+
+/* ---- GGUF's metadata (gguf_kv.c) ---- typed values by key; a split file has those of its first shard */
+typedef enum GgufType { /* as numbered in files */
+    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64,
+    GGUF_TYPE_COUNT
+} GgufType;
+typedef struct GgufValue {
+    GgufType       type;  /* of the value, or of the elements of an array; never GGUF_ARRAY */
+    bool           array;
+    int64_t        n;     /* elements; 1 when it is no array */
+    const uint8_t *data;  /* where the first begins: inside the mapping, unaligned, little-endian */
+    size_t         bytes; /* of all; lengths of strings included */
+} GgufValue;
+int              gguf_kv_count(const WeightFile *w); /* 0 when w is no GGUF file */
+const char      *gguf_kv_key(const WeightFile *w, int i);
+const GgufValue *gguf_kv_at(const WeightFile *w, int i);
+const GgufValue *gguf_kv_find(const WeightFile *w, const char *key); /* NULL when absent */
+/* Each: absent leaves *out alone when `required` is false; a wrong type or range is AHA_ERR_FORMAT.  what: the file's name.
+ * An integer is of any width and sign, a number of either width, a string owned by the file and not NUL-terminated. */
+int gguf_get_int(const WeightFile *w, const char *what, const char *key, bool required, int64_t lo, int64_t hi, int64_t *out, aha_error *e);
+int gguf_get_num(const WeightFile *w, const char *what, const char *key, bool required, double lo, double hi, double *out, aha_error *e);
+int gguf_get_bool(const WeightFile *w, const char *what, const char *key, bool required, bool *out, aha_error *e);
+int gguf_get_str(const WeightFile *w, const char *what, const char *key, bool required, const char **out, size_t *n, aha_error *e);
+/* Element i, 0 <= i < v->n, of integers and bools (U64 above 2^63 - 1: that), or of F32 and F64. */
+int64_t gguf_int(const GgufValue *v, int64_t i);
+double  gguf_num(const GgufValue *v, int64_t i);
+/* Walks the strings of a value of type GGUF_STRING, in order: for (s = gguf_strings(v); gguf_next(&s, &text, &n);).  text is
+ * owned by the file, not NUL-terminated, any bytes. */
+typedef struct GgufStrings {
+    const uint8_t *p;
+    int64_t        left;
+} GgufStrings;
+GgufStrings gguf_strings(const GgufValue *v);
+bool        gguf_next(GgufStrings *s, const char **text, size_t *n);
 
 /* Writes one safetensors file as file_write_atomic does (streaming; tmp, fsync, rename).  metadata: pairs key, value,
  * ..., NULL; or NULL.  Data of each tensor is read once.  Header padded to 8 bytes as Hugging Face does. */
@@ -104,6 +140,9 @@ typedef struct Config {
 /* Reads and checks config.json's text.  Derived sizes are all within int and their products within int64. */
 int config_parse(Config *c, const char *text, size_t n, const char *what, aha_error *e);
 int config_read(Config *c, const char *path, aha_error *e);
+/* The same from a GGUF file's metadata and tensors (config_gguf.c).  A key that files in use lack has a default, which is
+ * logged; what is needed and absent, or out of bounds, is refused as in config.json. */
+int config_from_gguf(Config *c, const WeightFile *w, const char *what, aha_error *e);
 /* Writes it so that transformers loads it (published key names); *out is mem_free'd by the caller. */
 int config_write(const Config *c, Dtype dtype, char **out, aha_error *e);
 

@@ -59,6 +59,29 @@ int  index_parse(Index *ix, Scan *s); /* into a zeroed Index; index_free it what
 int  index_read(Index *ix, const char *path, aha_error *e);
 void index_free(Index *ix);
 
+/* ---- GGUF (gguf.c, gguf_kv.c) ---- */
+typedef struct GgufKv { /* key i has value i */
+    Names      keys;
+    GgufValue *value;
+    int        cap;
+} GgufKv;
+typedef struct GgufSplit { /* which file of how many, and the tensors of all; -1: not said */
+    int64_t no, count, tensors;
+} GgufSplit;
+/* A reader of little-endian fields.  Errors name the file, the field and the byte. */
+typedef struct Cursor {
+    const char    *what; /* the file's name */
+    const uint8_t *start, *p, *end;
+    aha_error     *e;
+} Cursor;
+size_t cursor_left(const Cursor *c);
+int    cursor_fail(const Cursor *c, const char *field, const char *expected); /* AHA_ERR_FORMAT: the file ends, or `expected` */
+int    cursor_u32(Cursor *c, const char *field, uint32_t *out);
+int    cursor_u64(Cursor *c, const char *field, uint64_t *out);
+int    cursor_string(Cursor *c, const char *field, const char **out, size_t *n); /* within the file, any bytes */
+int    gguf_kv_read(GgufKv *kv, Cursor *c, uint64_t n);                          /* into a zeroed GgufKv; free it whatever comes back */
+void   gguf_kv_free(GgufKv *kv);
+
 /* ---- an open set of tensors (weights.c, safetensors.c) ---- */
 typedef struct Meta {
     size_t value; /* where the value starts in meta_text */
@@ -75,9 +98,18 @@ struct WeightFile {
     Meta       *meta;
     int         meta_cap;
     Buf         meta_text;
+    bool        gguf;
+    GgufKv      kv; /* of the first file */
 };
 /* Reads the header in data[0..n) and adds its tensors and metadata to w.  Pointers into w->names are not set yet. */
 int safetensors_read(WeightFile *w, int shard, const char *what, const uint8_t *data, size_t n, aha_error *e);
+
+/* The same for one GGUF file; *split is what it says about itself.  Metadata is kept of shard 0. */
+bool gguf_is(const uint8_t *data, size_t n); /* by the first four bytes */
+int  gguf_read(WeightFile *w, int shard, const char *what, const uint8_t *data, size_t n, GgufSplit *split, aha_error *e);
+
+/* order[0..n) = 0..n-1 by where the data begins */
+void sort_by_place(const TensorInfo *t, uint32_t *order, size_t n);
 
 /* A value's kind, or the value itself when it is short, for a message; returns dst or a literal (json.c) */
 const char *json_describe(const Json *v, char *dst, size_t cap);

@@ -32,7 +32,7 @@ static int read_dtype(Header *h, TensorInfo *t)
     /* of the format, but not of this build */
     static const char *const OTHER[] = {"I16", "U16", "U32", "U64", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4", "C64"};
     int rc = scan_string(&h->s, &h->text);
-    if (rc || dtype_from_name(h->text.data, h->text.n, &t->dtype)) return rc;
+    if (rc || (dtype_from_name(h->text.data, h->text.n, &t->dtype) && !dtype_is_blocked(t->dtype))) return rc;
     char got[32];
     error_quote(got, sizeof got, h->text.data, h->text.n);
     rc = tensor_fail(h, "dtype: got \"%s\", expected one of F64 F32 F16 BF16 F8_E4M3 I64 I32 I8 U8 BOOL", got);
@@ -174,29 +174,6 @@ static int read_entries(Header *h)
     return rc ? rc : scan_end(&h->s);
 }
 
-/* order[0..n) by where the data begins: a heap sort, for the library's qsort may call malloc behind the seam. */
-static void sift(const TensorInfo *t, uint32_t *order, size_t i, size_t n)
-{
-    for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && (uintptr_t)t[order[child]].data < (uintptr_t)t[order[child + 1]].data) child++;
-        if ((uintptr_t)t[order[i]].data >= (uintptr_t)t[order[child]].data) return;
-        uint32_t x = order[i];
-        order[i] = order[child];
-        order[child] = x;
-    }
-}
-
-static void sort_by_place(const TensorInfo *t, uint32_t *order, size_t n)
-{
-    for (size_t i = n / 2; i-- > 0;) sift(t, order, i, n);
-    for (size_t i = n; i-- > 1;) {
-        uint32_t x = order[0];
-        order[0] = order[i];
-        order[i] = x;
-        sift(t, order, 0, i);
-    }
-}
-
 /* The ranges must tile the data: no gap, no overlap, nothing after the last. */
 static int check_tiling(Header *h, int first)
 {
@@ -204,7 +181,6 @@ static int check_tiling(Header *h, int first)
     const TensorInfo *t = n ? h->w->t + first : NULL;
     uint32_t         *order = n ? mem_alloc(n * sizeof *order) : NULL;
     if (n && !order) return format_nomem(h->s.what, h->s.e);
-    for (size_t i = 0; i < n; i++) order[i] = (uint32_t)i;
     sort_by_place(t, order, n);
     int rc = 0;
     for (size_t i = 0; i < n && !rc; i++) {

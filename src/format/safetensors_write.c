@@ -16,7 +16,7 @@ static int check_tensors(const char *path, const TensorInfo *t, int n, aha_error
         error_quote(shown, sizeof shown, t[i].name ? t[i].name : "", len);
         if (len < 1 || len > TENSOR_NAME_MAX || !utf8_valid(t[i].name, len) || strcmp(t[i].name, "__metadata__") == 0)
             rc = error_set(e, AHA_ERR_ARG, "%s: tensor name \"%s\": expected 1..%d bytes of UTF-8", path, shown, TENSOR_NAME_MAX);
-        else if (t[i].n_dims < 0 || t[i].n_dims > TENSOR_DIMS_MAX || !tensor_size(&t[i], &bytes) || bytes != t[i].bytes || !t[i].data)
+        else if (t[i].n_dims < 0 || t[i].n_dims > TENSOR_DIMS_MAX || dtype_is_blocked(t[i].dtype) || !tensor_size(&t[i], &bytes) || bytes != t[i].bytes || !t[i].data)
             rc = error_set(e, AHA_ERR_ARG, "%s: tensor \"%s\": dtype, shape, bytes and data do not agree", path, shown);
         else if ((rc = names_add(&names, t[i].name, len, &at)) == 0)
             rc = error_set(e, AHA_ERR_ARG, "%s: tensor \"%s\": is given twice", path, shown);

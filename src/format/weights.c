@@ -1,4 +1,5 @@
 /* An opened set of tensors: one file, or a folder with its shards, mapped and found by name. */
+#include <stdio.h>
 #include <string.h>
 
 #include "inner.h"
@@ -15,6 +16,7 @@ void weights_close(WeightFile *w)
     names_free(&w->names);
     names_free(&w->meta_keys);
     buf_free(&w->meta_text);
+    gguf_kv_free(&w->kv);
     mem_free(w);
 }
 
@@ -44,6 +46,11 @@ size_t weights_bytes(const WeightFile *w)
     return w->bytes;
 }
 
+bool weights_is_gguf(const WeightFile *w)
+{
+    return w->gguf;
+}
+
 static WeightFile *weights_new(int n_map, const char *what, aha_error *e)
 {
     WeightFile *w = mem_zalloc(1, sizeof *w);
@@ -52,6 +59,30 @@ static WeightFile *weights_new(int n_map, const char *what, aha_error *e)
     mem_free(w);
     format_nomem(what, e);
     return NULL;
+}
+
+/* A heap sort, for the library's qsort may call malloc behind the seam. */
+static void sift(const TensorInfo *t, uint32_t *order, size_t i, size_t n)
+{
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && (uintptr_t)t[order[child]].data < (uintptr_t)t[order[child + 1]].data) child++;
+        if ((uintptr_t)t[order[i]].data >= (uintptr_t)t[order[child]].data) return;
+        uint32_t x = order[i];
+        order[i] = order[child];
+        order[child] = x;
+    }
+}
+
+void sort_by_place(const TensorInfo *t, uint32_t *order, size_t n)
+{
+    for (size_t i = 0; i < n; i++) order[i] = (uint32_t)i;
+    for (size_t i = n / 2; i-- > 0;) sift(t, order, i, n);
+    for (size_t i = n; i-- > 1;) {
+        uint32_t x = order[0];
+        order[0] = order[i];
+        order[i] = x;
+        sift(t, order, 0, i);
+    }
 }
 
 /* The names have stopped moving: hands the set over, or closes it. */
@@ -66,25 +97,62 @@ static int weights_finish(WeightFile *w, int rc, WeightFile **out)
     return 0;
 }
 
-static int add_file(WeightFile *w, const char *path, aha_error *e)
+/* Maps one more file and reads its header.  split NULL: it must be safetensors. */
+static int add_file(WeightFile *w, const char *path, GgufSplit *split, aha_error *e)
 {
     int rc = file_map(&w->map[w->n_map], path, e);
     if (rc) return rc;
-    int shard = w->n_map++;
-    return safetensors_read(w, shard, path, w->map[shard].data, w->map[shard].size, e);
+    int        shard = w->n_map++;
+    const Map *m = &w->map[shard];
+    if (split && (shard > 0 || gguf_is(m->data, m->size))) return gguf_read(w, shard, path, m->data, m->size, split, e);
+    return safetensors_read(w, shard, path, m->data, m->size, e);
+}
+
+/* The other files of a split one lie beside the first and are named by number: "NAME-00002-of-00005.gguf". */
+static int add_splits(WeightFile *w, const char *path, const GgufSplit *first, aha_error *e)
+{
+    char   name[PATH_MAX_BYTES], end[40];
+    size_t n = strlen(path), tail = (size_t)snprintf(end, sizeof end, "-00001-of-%05d.gguf", (int)first->count);
+    if (first->no != 0 || n < tail || n >= sizeof name || strcmp(path + n - tail, end) != 0)
+        return error_set(e, AHA_ERR_FORMAT, "%s: is file %lld of %lld, expected the first, whose name ends in %s", path, (long long)first->no + 1,
+                         (long long)first->count, end);
+    Map *map = mem_realloc(w->map, (size_t)first->count * sizeof *map);
+    if (!map) return format_nomem(path, e);
+    w->map = map;
+    memcpy(name, path, n - tail);
+    for (int i = 1; i < first->count; i++) {
+        GgufSplit s;
+        snprintf(name + n - tail, sizeof name - (n - tail), "-%05d-of-%05d.gguf", i + 1, (int)first->count);
+        int rc = add_file(w, name, &s, e);
+        if (rc) return rc;
+        if (s.no != i || s.count != first->count)
+            return error_set(e, AHA_ERR_FORMAT, "%s: split.no, split.count: got %lld, %lld, expected %d, %lld", name, (long long)s.no,
+                             (long long)s.count, i, (long long)first->count);
+    }
+    if (first->tensors >= 0 && first->tensors != w->n)
+        return error_set(e, AHA_ERR_FORMAT, "%s: split.tensors.count: got %lld, expected %d, the tensors in all files", path, (long long)first->tensors, w->n);
+    return 0;
 }
 
 static int open_one(WeightFile **out, const char *path, aha_error *e)
 {
     WeightFile *w = weights_new(1, path, e);
-    return w ? weights_finish(w, add_file(w, path, e), out) : AHA_ERR_NOMEM;
+    GgufSplit   split = {0, 1, -1};
+    if (!w) return AHA_ERR_NOMEM;
+    int rc = add_file(w, path, &split, e);
+    if (!rc && split.count > 1) rc = add_splits(w, path, &split, e);
+    return weights_finish(w, rc, out);
 }
 
 int weights_open_memory(WeightFile **out, const char *what, const void *data, size_t n, aha_error *e)
 {
     *out = NULL;
     WeightFile *w = weights_new(0, what, e);
-    return w ? weights_finish(w, safetensors_read(w, 0, what, data, n, e), out) : AHA_ERR_NOMEM;
+    GgufSplit   split = {0, 1, -1};
+    if (!w) return AHA_ERR_NOMEM;
+    int rc = gguf_is(data, n) ? gguf_read(w, 0, what, data, n, &split, e) : safetensors_read(w, 0, what, data, n, e);
+    if (!rc && split.count > 1) rc = error_set(e, AHA_ERR_FORMAT, "%s: split.count: got %lld, expected 1 in memory", what, (long long)split.count);
+    return weights_finish(w, rc, out);
 }
 
 /* The index and the shards must tell the same story, in both directions. */
@@ -118,7 +186,7 @@ static int open_shards(WeightFile **out, const char *folder, const char *index, 
     for (int i = 0; !rc && i < ix.shards.count; i++) {
         char path[PATH_MAX_BYTES];
         rc = path_join(path, sizeof path, folder, names_at(&ix.shards, i), e);
-        if (!rc) rc = add_file(w, path, e);
+        if (!rc) rc = add_file(w, path, NULL, e);
     }
     if (!rc) rc = index_check(&ix, w, index, e);
     if (w) rc = weights_finish(w, rc, out);

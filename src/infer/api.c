@@ -87,7 +87,7 @@ static int start(aha_engine *g, const aha_options *o, aha_error *e)
 static int open_folder(aha_engine *g, const char *path, const ModelOptions *mo, aha_error *e)
 {
     int rc = model_open(&g->model, path, mo, e);
-    return rc ? rc : words_open(&g->words, path, &g->model->cfg, e);
+    return rc ? rc : words_of(&g->words, path, g->model, e);
 }
 
 static int open_bytes(aha_engine *g, const aha_model_bytes *b, const ModelOptions *mo, aha_error *e)

@@ -122,6 +122,11 @@ typedef struct WordFiles { /* texts of the files; NULL: absent */
 } WordFiles;
 int  words_parse(Words *w, const WordFiles *f, const Config *c, aha_error *e);
 int  words_open(Words *w, const char *dir, const Config *c, aha_error *e); /* absent files are no error */
+int  words_from_gguf(Words *w, const WeightFile *file, const char *what, const Config *c, aha_error *e); /* words_gguf.c */
+/* Beside or inside what the model was opened from. */
+int  words_of(Words *w, const char *path, const Model *m, aha_error *e);
+/* The form of the chat (jinja: the model's own template, NULL: none) and the tokens that end an answer, once w->tok is there. */
+void words_complete(Words *w, const char *jinja, size_t n, const Config *c);
 void words_free(Words *w);
 
 #endif

@@ -47,39 +47,46 @@ static void usual_form(Words *w, Arch arch)
     w->form_known = false;
 }
 
-static int chat_form(Words *w, const WordFiles *f, Arch arch, aha_error *e)
+/* The form of a template, or what is usual.  jinja NULL: there is none */
+static void chat_form(Words *w, const char *jinja, size_t n, Arch arch)
 {
-    Json         *j = NULL;
-    const json_t *t;
-    int           rc;
     usual_form(w, arch);
-    if (f->chat_template) {
-        w->form = chat_template_detect(f->chat_template, f->n_chat_template, &w->form_known);
-    } else if (f->tokenizer_config) {
-        if ((rc = json_parse(&j, f->tokenizer_config, f->n_tokenizer_config, "tokenizer_config.json", e)) != 0) return rc;
-        if ((t = template_in(j)) != NULL) w->form = chat_template_detect(json_string_value(t), json_string_length(t), &w->form_known);
-        json_free(j);
+    if (jinja) w->form = chat_template_detect(jinja, n, &w->form_known);
+    if (w->form_known) return;
+    usual_form(w, arch);
+    if (w->tok) log_msg(LOG_WARN, "no chat template that is known: taking %s, which is usual for its architecture", chat_template_name(w->form));
+}
+
+void words_complete(Words *w, const char *jinja, size_t n, const Config *c)
+{
+    if (w->tok && tokenizer_vocab(w->tok) > c->vocab)
+        log_msg(LOG_WARN, "the tokenizer has ids up to %d, the model only %d", tokenizer_vocab(w->tok) - 1, c->vocab - 1);
+    chat_form(w, jinja, n, c->arch);
+    for (int i = 0; i < c->n_eos; i++) add_stop(w, c->eos[i], c->vocab);
+    if (w->tok) { /* where an answer ends whatever the files say: its own end, or the start of a user's turn */
+        add_stop(w, tokenizer_id(w->tok, "<｜end▁of▁sentence｜>"), c->vocab);
+        add_stop(w, tokenizer_id(w->tok, "<｜User｜>"), c->vocab);
     }
-    if (w->form_known) return 0;
-    usual_form(w, arch);
-    if (f->tokenizer) log_msg(LOG_WARN, "no chat template that is known: taking %s, which is usual for its architecture", chat_template_name(w->form));
-    return 0;
 }
 
 int words_parse(Words *w, const WordFiles *f, const Config *c, aha_error *e)
 {
-    int rc = 0;
+    Json         *j = NULL;
+    const json_t *t = NULL;
+    const char   *jinja = f->chat_template;
+    size_t        n = f->n_chat_template;
+    int           rc = 0;
     memset(w, 0, sizeof *w);
     if (f->tokenizer) rc = tokenizer_parse(&w->tok, f->tokenizer, f->n_tokenizer, "tokenizer.json", e);
-    if (rc == 0 && w->tok && tokenizer_vocab(w->tok) > c->vocab)
-        log_msg(LOG_WARN, "tokenizer.json has ids up to %d, the model only %d", tokenizer_vocab(w->tok) - 1, c->vocab - 1);
-    if (rc == 0) rc = chat_form(w, f, c->arch, e);
-    for (int i = 0; i < c->n_eos; i++) add_stop(w, c->eos[i], c->vocab);
     if (rc == 0 && f->generation_config) rc = generation_stops(w, f->generation_config, f->n_generation_config, c->vocab, e);
-    if (rc == 0 && w->tok) { /* where an answer ends whatever the files say: its own end, or the start of a user's turn */
-        add_stop(w, tokenizer_id(w->tok, "<｜end▁of▁sentence｜>"), c->vocab);
-        add_stop(w, tokenizer_id(w->tok, "<｜User｜>"), c->vocab);
+    if (rc == 0 && !jinja && f->tokenizer_config)
+        rc = json_parse(&j, f->tokenizer_config, f->n_tokenizer_config, "tokenizer_config.json", e);
+    if (j && (t = template_in(j)) != NULL) {
+        jinja = json_string_value(t);
+        n = json_string_length(t);
     }
+    if (rc == 0) words_complete(w, jinja, n, c);
+    json_free(j);
     if (rc) words_free(w);
     return rc;
 }
@@ -90,6 +97,11 @@ static int read_beside(const char *dir, const char *name, size_t max, char **tex
     int  rc = path_join(path, sizeof path, dir, name, e);
     if (rc || !file_exists(path)) return rc;
     return file_read_all(path, max, text, n, e);
+}
+
+int words_of(Words *w, const char *path, const Model *m, aha_error *e)
+{
+    return m->file && weights_is_gguf(m->file) ? words_from_gguf(w, m->file, path, &m->cfg, e) : words_open(w, path, &m->cfg, e);
 }
 
 int words_open(Words *w, const char *dir, const Config *c, aha_error *e)

@@ -118,7 +118,7 @@ typedef struct Ns { /* Newton-Schulz works on the wide orientation: n <= m */
 static void product(const Kernels *k, int M, int N, int K, const float *a, int64_t a_row, int64_t a_k, const float *b, int64_t b_row,
                     int64_t b_k, float *c, int64_t c_row, void *scratch)
 {
-    GemmArgs g = {M, N, K, a, a_row, a_k, b, b_row, b_k, DT_F32, c, c_row, NULL, false};
+    GemmArgs g = {.M = M, .N = N, .K = K, .a = a, .a_row = a_row, .a_k = a_k, .b = b, .b_row = b_row, .b_k = b_k, .b_type = DT_F32, .c = c, .c_row = c_row};
     int64_t  tiles = (int64_t)((M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((N + GEMM_TILE_N - 1) / GEMM_TILE_N);
     k->gemm(&g, 0, tiles, scratch);
 }

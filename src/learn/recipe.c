@@ -54,7 +54,7 @@ static const Key KEYS[] = {
     {"stage", "from", V_STR, S(from), 0, 0, "the stage whose model it starts from (the one before)"},
     {"stage", "tasks", V_TASKS, S(tasks), 0, 0, "tasks and their shares: countdown3:3 equation:1"},
     {"stage", "tasks_end", V_TASKS, S(tasks_end), 0, 0, "pretrain, grpo: the shares move to these, linearly until the stage's end"},
-    {"stage", "variant", V_VARIANT, S(variant), 0, 0, "eval: wording or large, problems unlike all that training shows"},
+    {"stage", "variant", V_VARIANT, S(variant), 0, 0, "free: worded as people type; eval only: wording or large, unlike all that training shows"},
     {"stage", "tokens", V_COUNT, S(tokens), 1, 1e12, "budget of a pretrain stage"},
     {"stage", "batch_tokens", V_COUNT, S(batch_tokens), 1, 1e8, "tokens of an update (3072)"},
     {"stage", "steps", V_INT, S(steps), 0, 1e8, "grpo: rounds of rollouts and updates"},
@@ -345,8 +345,9 @@ static int check_tasks(const Stage *s, const char *what, aha_error *e)
     if (s->kind != STAGE_SFT && s->tasks.n == 0) return error_set(e, AHA_ERR_FORMAT, "%s: stage %s names no tasks", what, s->name);
     if (s->tasks_end.n && s->kind != STAGE_PRETRAIN && s->kind != STAGE_GRPO)
         return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has tasks_end, which only pretrain and grpo stages move to", what, s->name);
-    if (s->variant != VARIANT_NONE && s->kind != STAGE_EVAL)
-        return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has a variant: variants are for eval stages only, no training may show them", what, s->name);
+    if (s->variant > VARIANT_FREE && s->kind != STAGE_EVAL)
+        return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has variant %s, which is for eval stages only: no training may show it", what, s->name,
+                         variant_name(s->variant));
     for (int i = 0; i < n && s->kind != STAGE_EVAL; i++)
         if (!task[i]->demo)
             return error_set(e, AHA_ERR_FORMAT, "%s: stage %s trains on %s, which is for eval stages only: it has no corpus", what, s->name, task[i]->name);

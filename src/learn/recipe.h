@@ -28,7 +28,7 @@ typedef struct Stage {
     StageKind kind;
     char      from[48]; /* the stage whose model it starts from; empty: the one before */
     TaskMix   tasks, tasks_end; /* pretrain, grpo: shares move from the first to the second; n 0: they stay */
-    Variant   variant;  /* eval */
+    Variant   variant;  /* FREE anywhere; eval: any */
     /* training */
     int64_t tokens;       /* pretrain: budget */
     int64_t batch_tokens; /* pretrain, sft: per update */

@@ -146,7 +146,7 @@ static int sample_chunk(Asking *a, int first, int n, Buf *out, int *kept, aha_er
     memset(roll, 0, sizeof roll);
     for (int i = 0; i < n && rc == 0; i++) {
         Rng rng = {r->seed ^ STREAM_SAMPLE, (uint64_t)(first + i) / (uint64_t)s->samples, 1};
-        rc = problem_new(stage_pick_task(s, 0, (double)rng_float(&rng)), SPLIT_TRAIN, VARIANT_NONE, &rng, &problem[i], &prompt[i], e);
+        rc = problem_new(stage_pick_task(s, 0, (double)rng_float(&rng)), SPLIT_TRAIN, s->variant, &rng, &problem[i], &prompt[i], e);
         text[i] = prompt[i].data;
     }
     if (rc == 0) rc = rollout_run(&policy, text, n, &o, roll, e);

@@ -101,7 +101,7 @@ static int sample_round(Round *d, int64_t step, aha_error *e)
     for (int i = 0; i < s->questions && rc == 0; i++) {
         Rng rng = {r->seed ^ STREAM_PROBLEM, (uint64_t)step * (uint64_t)s->questions + (uint64_t)i, 0};
         buf_reset(&d->prompt[i]);
-        rc = problem_new(stage_pick_task(s, (double)step / s->steps, (double)rng_float(&rng)), SPLIT_TRAIN, VARIANT_NONE, &rng, &d->problem[i], &d->prompt[i], e);
+        rc = problem_new(stage_pick_task(s, (double)step / s->steps, (double)rng_float(&rng)), SPLIT_TRAIN, s->variant, &rng, &d->problem[i], &d->prompt[i], e);
         text[i] = d->prompt[i].data;
     }
     engine_weights_changed(d->t->engine);

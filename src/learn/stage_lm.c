@@ -30,7 +30,7 @@ static int corpus_ids(Source *s, int64_t index, double progress, Ids *out, int *
     buf_reset(&s->prompt);
     buf_reset(&s->thinking);
     buf_reset(&s->answer);
-    rc = corpus_sample(task, &rng, &s->prompt, &s->thinking, &s->answer, e);
+    rc = corpus_sample(task, s->st->variant, &rng, &s->prompt, &s->thinking, &s->answer, e);
     if (rc) return rc;
     return sample_ids(s->run->tok, s->run->tpl, s->prompt.data, s->thinking.data ? s->thinking.data : "", s->answer.data ? s->answer.data : "",
                       out, n_prompt, e);

@@ -38,7 +38,7 @@ bool task_parse(const char *text, size_t n, Problem *p)
     return false;
 }
 
-static const char *const VARIANT[VARIANT_COUNT] = {NULL, "wording", "large"};
+static const char *const VARIANT[VARIANT_COUNT] = {NULL, "free", "wording", "large"};
 
 const char *variant_name(Variant v)
 {
@@ -52,14 +52,14 @@ int variant_find(const char *name, Variant *out, aha_error *e)
     for (int i = VARIANT_NONE + 1; i < VARIANT_COUNT; i++)
         if (strcmp(VARIANT[i], name) == 0) *out = (Variant)i;
     if (*out) return 0;
-    return error_set(e, AHA_ERR_ARG, "unknown variant \"%.60s\"; there are: wording (wordings that no training shows) and large (numbers beyond "
+    return error_set(e, AHA_ERR_ARG, "unknown variant \"%.60s\"; there are: free (as people type), wording (wordings that no training shows) and large (numbers beyond "
                                      "training's)", name);
 }
 
 int problem_new(const Task *t, Split split, Variant v, Rng *rng, Problem *p, Buf *prompt, aha_error *e)
 {
     t->generate(t, split, v, rng, p);
-    t->word(p, rng, v == VARIANT_WORDING, prompt);
+    t->word(p, rng, v, prompt);
     return prompt->failed ? error_set(e, AHA_ERR_NOMEM, "cannot get memory for a problem") : 0;
 }
 
@@ -68,10 +68,10 @@ Verdict problem_judge(const Problem *p, const char *answer, size_t n)
     return p->task->judge(p, answer, n);
 }
 
-int corpus_sample(const Task *t, Rng *rng, Buf *prompt, Buf *thinking, Buf *answer, aha_error *e)
+int corpus_sample(const Task *t, Variant v, Rng *rng, Buf *prompt, Buf *thinking, Buf *answer, aha_error *e)
 {
     Problem p;
-    int     rc = t->demo ? problem_new(t, SPLIT_TRAIN, VARIANT_NONE, rng, &p, prompt, e) : error_set(e, AHA_ERR_ARG, "%s has no corpus: it is only asked", t->name);
+    int     rc = t->demo ? problem_new(t, SPLIT_TRAIN, v, rng, &p, prompt, e) : error_set(e, AHA_ERR_ARG, "%s has no corpus: it is only asked", t->name);
     if (rc) return rc;
     t->demo(&p, rng, thinking, answer);
     return thinking->failed || answer->failed ? error_set(e, AHA_ERR_NOMEM, "cannot get memory for a sample") : 0;

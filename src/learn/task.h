@@ -12,9 +12,10 @@ enum { PROBLEM_NUMBERS_MAX = 6, TASKS_MAX = 16 };
 
 typedef enum Split { SPLIT_TRAIN, SPLIT_HELD_OUT } Split;
 
-/* Problems unlike all that training shows; only for evaluation. */
+/* FREE may be trained on; the others are unlike all that training shows, and only for evaluation. */
 typedef enum Variant {
     VARIANT_NONE,
+    VARIANT_FREE,    /* ordinary problems in the many wordings in which people type, words outside the vocabulary too */
     VARIANT_WORDING, /* ordinary problems in wordings that never occur in training */
     VARIANT_LARGE,   /* a number beyond the range of training's, so that no split is needed to keep them apart */
     VARIANT_COUNT
@@ -49,7 +50,7 @@ struct Task {
     /* a problem of that split, of the numbers that the variant asks for; *p filled */
     void     (*generate)(const Task *t, Split split, Variant v, Rng *rng, Problem *p);
     uint64_t (*key)(const Problem *p);
-    void     (*word)(const Problem *p, Rng *rng, bool held_out_wording, Buf *prompt);
+    void     (*word)(const Problem *p, Rng *rng, Variant variant, Buf *prompt);
     Verdict  (*judge)(const Problem *p, const char *answer, size_t n);
     /* a sample of the base corpus: a search that may fail.  NULL: a task to be asked only, never trained on */
     void     (*demo)(const Problem *p, Rng *rng, Buf *thinking, Buf *answer);
@@ -70,7 +71,7 @@ const char *variant_name(Variant v); /* NULL for VARIANT_NONE */
 int     problem_new(const Task *t, Split split, Variant v, Rng *rng, Problem *p, Buf *prompt, aha_error *e);
 Verdict problem_judge(const Problem *p, const char *answer, size_t n);
 /* AHA_ERR_ARG for a task that has no corpus. */
-int     corpus_sample(const Task *t, Rng *rng, Buf *prompt, Buf *thinking, Buf *answer, aha_error *e);
+int     corpus_sample(const Task *t, Variant v, Rng *rng, Buf *prompt, Buf *thinking, Buf *answer, aha_error *e);
 /* Every piece of text (words with their leading blank, runs of signs) that these tasks write, as DeepSeek's pre-tokeniser cuts
  * it, sorted; the same on every call, whatever the order of the tasks.  One block: mem_free(*words) (words.c). */
 int     task_words(const Task *const *task, int n_task, const char ***words, int *n, aha_error *e);

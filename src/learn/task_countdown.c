@@ -62,21 +62,38 @@ static const char *const WORDING[] = {
 };
 enum { N_WORDING = sizeof(WORDING) / sizeof(WORDING[0]), WORDING_HELD_OUT = 2 };
 
-static void list_numbers(const Problem *p, const char *last, char *out, size_t cap)
+/* VARIANT_FREE: these, and the plain ones that training has.  %S numbers as "8 13 2" */
+static const char *const FREE[] = {
+    "make %t from %C", "make %t with %N", "make %t from %S", "using %S make %t", "%t from %C", "%t from %S?", "%t using %C",
+    "get to %t with %N", "get %t from %C", "reach %t with %C", "Please make %t out of %N.", "please get %t using %S", "I need %t from %C.",
+    "I want %t with %N.", "What makes %t from %N?", "How do I get %t from %C?", "how can i make %t with %N", "Combine %N to get %t.",
+    "Use %N to make %t.", "use %S to reach %t", "Reach %t from %N.", "Numbers %C, target %t.", "numbers %S target %t", "Target %t, numbers %C.",
+    "Can I make %t from %C?", "can you make %t with %N?", "Is there a way to get %t from %N?", "Using only %N, get %t.", "Given %C, make %t.",
+    "With the numbers %C make %t", "Try to make %t from %N.", "Write %t using %N.", "Hi! Make %t from %C, please.", "Put %N together to get %t.",
+    "I've got %N. How do I reach %t?", "Countdown: %C. Target %t.", "Make the number %t with %N.", "From %C make %t.",
+};
+
+static void list_numbers(const Problem *p, const char *between, const char *last, char *out, size_t cap)
 {
     size_t n = 0;
-    for (int i = 0; i < p->n; i++) n += (size_t)snprintf(out + n, cap - n, "%s%d", i == 0 ? "" : i == p->n - 1 ? last : ", ", p->number[i]);
+    for (int i = 0; i < p->n; i++) n += (size_t)snprintf(out + n, cap - n, "%s%d", i == 0 ? "" : i == p->n - 1 ? last : between, p->number[i]);
 }
 
-static void word(const Problem *p, Rng *rng, bool held_out, Buf *out)
+static void word(const Problem *p, Rng *rng, Variant variant, Buf *out)
 {
-    char  with_and[16 * PROBLEM_NUMBERS_MAX], commas[16 * PROBLEM_NUMBERS_MAX];
-    Slots s = {.number['t' - 'a'] = p->target};
-    list_numbers(p, " and ", with_and, sizeof with_and);
-    list_numbers(p, ", ", commas, sizeof commas);
+    enum { PLAIN = N_WORDING - WORDING_HELD_OUT, FREE_ALL = PLAIN + sizeof(FREE) / sizeof(FREE[0]) };
+    char     with_and[16 * PROBLEM_NUMBERS_MAX], commas[16 * PROBLEM_NUMBERS_MAX], spaces[16 * PROBLEM_NUMBERS_MAX];
+    Slots    s = {.number['t' - 'a'] = p->target};
+    uint32_t u = variant == VARIANT_FREE ? rng_below(rng, FREE_ALL) : 0;
+    list_numbers(p, ", ", " and ", with_and, sizeof with_and);
+    list_numbers(p, ", ", ", ", commas, sizeof commas);
+    list_numbers(p, " ", " ", spaces, sizeof spaces);
+    slots_set(&s, 'S', spaces);
     slots_set(&s, 'N', with_and);
     slots_set(&s, 'C', commas);
-    pattern_write(pattern_pick(WORDING, N_WORDING, WORDING_HELD_OUT, rng, held_out), &s, out);
+    pattern_write(variant == VARIANT_FREE ? (u < PLAIN ? WORDING[u] : FREE[u - PLAIN])
+                                          : pattern_pick(WORDING, N_WORDING, WORDING_HELD_OUT, rng, variant == VARIANT_WORDING),
+                  &s, out);
 }
 
 /* ---- judging ---- */

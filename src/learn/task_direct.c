@@ -71,11 +71,11 @@ static uint64_t key(const Problem *p)
     return key_of_kind(&q);
 }
 
-static void word(const Problem *p, Rng *rng, bool held_out, Buf *out)
+static void word(const Problem *p, Rng *rng, Variant variant, Buf *out)
 {
     const Kind *k = &KIND[p->kind];
     Slots       s = {.number = {p->number[0], p->number[1]}};
-    pattern_write(pattern_pick(k->wording, count_wordings(k), 1, rng, held_out), &s, out);
+    pattern_write(pattern_pick(k->wording, count_wordings(k), 1, rng, variant == VARIANT_WORDING), &s, out);
 }
 
 enum { WRITTEN = 15, WRONG = 5 }; /* percent: with an equation; at once and wrong */

@@ -48,14 +48,14 @@ static const char *const WORDING[] = {
 };
 enum { N_WORDING = ARRAY_LEN(WORDING), WORDING_HELD_OUT = 2 };
 
-static void word(const Problem *p, Rng *rng, bool held_out, Buf *out)
+static void word(const Problem *p, Rng *rng, Variant variant, Buf *out)
 {
     Slots s = {.number = {p->number[0], p->number[1], p->number[2]}};
     Buf   e = {0};
     slots_set(&s, 'X', "x");
     pattern_write(FORM[p->kind].text[rng_below(rng, 2)], &s, &e);
     slots_set(&s, 'E', e.data ? e.data : "");
-    pattern_write(pattern_pick(WORDING, N_WORDING, WORDING_HELD_OUT, rng, held_out), &s, out);
+    pattern_write(pattern_pick(WORDING, N_WORDING, WORDING_HELD_OUT, rng, variant == VARIANT_WORDING), &s, out);
     out->failed |= e.failed;
     buf_free(&e);
 }

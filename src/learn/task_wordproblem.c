@@ -81,7 +81,7 @@ static void generate(const Task *t, Split split, Variant v, Rng *rng, Problem *p
     } while (!answer_it(p) || p->target > ANSWER_MAX || problem_split(p) != split);
 }
 
-static void word(const Problem *p, Rng *rng, bool held_out, Buf *out)
+static void word(const Problem *p, Rng *rng, Variant variant, Buf *out)
 {
     Slots    s = {.number = {p->number[0], p->number[1], p->number[2], p->number[3]}};
     uint32_t n = rng_below(rng, NAMES), m = rng_below(rng, NAMES - 1);
@@ -90,7 +90,7 @@ static void word(const Problem *p, Rng *rng, bool held_out, Buf *out)
     slots_set(&s, 'P', n < BOYS ? "he" : "she");
     slots_set(&s, 'Q', n < BOYS ? "He" : "She");
     slots_set(&s, 'T', THING[rng_below(rng, THINGS)]);
-    pattern_write(pattern_pick(STORY[p->kind].wording, WORDINGS, 1, rng, held_out), &s, out);
+    pattern_write(pattern_pick(STORY[p->kind].wording, WORDINGS, 1, rng, variant == VARIANT_WORDING), &s, out);
 }
 
 static void demo(const Problem *p, Rng *rng, Buf *thinking, Buf *answer)

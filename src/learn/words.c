@@ -61,7 +61,7 @@ static void run_task(Pieces *p, const Task *t, Buf b[3])
         Problem q;
         for (int k = 0; k < 3; k++) buf_reset(&b[k]);
         t->generate(t, SPLIT_TRAIN, VARIANT_NONE, &rng, &q);
-        t->word(&q, &rng, i % 4 == 0, &b[0]); /* held-out wordings too: their words are known, their order is not */
+        t->word(&q, &rng, i % 4 == 0 ? VARIANT_WORDING : VARIANT_NONE, &b[0]); /* held-out wordings too: their words are known, their order is not */
         if (t->demo) t->demo(&q, &rng, &b[1], &b[2]);
         for (int k = 0; k < 3; k++) add_pieces(p, b[k].data ? b[k].data : "", b[k].n);
     }

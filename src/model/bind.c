@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 /* sizes by the project's alphabet */
-typedef enum Dim { ONE, D, HN, GN, N, QL, Q_OUT, KV_A, C, KV_B, O_IN, F, E, F_EXPERT, F_SHARED, D2 } Dim;
+typedef enum Dim { ONE, D, HN, GN, N, QL, Q_OUT, KV_A, C, KV_B, K_B, NOPE, V_B, O_IN, F, E, F_EXPERT, F_SHARED, D2 } Dim;
 
 static int dim_value(const Config *c, Dim d)
 {
@@ -20,6 +20,9 @@ static int dim_value(const Config *c, Dim d)
     case KV_A: return c->kv_lora + c->rope_dim;
     case C: return c->kv_lora;
     case KV_B: return c->n_head * (c->nope + c->v_dim);
+    case K_B: return c->n_head * c->kv_lora;
+    case NOPE: return c->nope;
+    case V_B: return c->n_head * c->v_dim;
     case O_IN: return mla ? c->n_head * c->v_dim : c->n_head * c->head_dim;
     case F: return c->d_ff;
     case E: return c->n_expert;
@@ -31,10 +34,11 @@ static int dim_value(const Config *c, Dim d)
 }
 
 /* when a layer has a weight */
-typedef enum When { ALWAYS, GQA, BIAS, QK_NORM, MLA, Q_LATENT, NO_Q_LATENT, DENSE_FFN, MOE, ROUTE_BIAS, SHARED, MTP } When;
+typedef enum When { ALWAYS, GQA, BIAS, QK_NORM, MLA, ONE_KV_B, SPLIT_KV_B, Q_LATENT, NO_Q_LATENT, DENSE_FFN, MOE, ROUTE_BIAS, SHARED, MTP } When;
 
-static bool layer_has(const Config *c, int layer, When w)
+static bool layer_has(const Model *m, int layer, When w)
 {
+    const Config *c = &m->cfg;
     bool mla = c->arch == ARCH_DEEPSEEK_V3, moe = c->n_expert > 0 && layer >= c->n_dense_first;
     switch (w) {
     case ALWAYS: return true;
@@ -42,6 +46,8 @@ static bool layer_has(const Config *c, int layer, When w)
     case BIAS: return !mla && c->qkv_bias;
     case QK_NORM: return !mla && c->qk_norm;
     case MLA: return mla;
+    case ONE_KV_B: return mla && !m->split_kv_b;
+    case SPLIT_KV_B: return mla && m->split_kv_b;
     case Q_LATENT: return mla && c->q_lora > 0;
     case NO_Q_LATENT: return mla && c->q_lora == 0;
     case DENSE_FFN: return !moe;
@@ -53,8 +59,11 @@ static bool layer_has(const Config *c, int layer, When w)
     return false;
 }
 
+enum { HF, GGUF, NAMINGS };
+static const char *const LAYER_NAME[NAMINGS] = {"model.layers.%d.%s", "blk.%d.%s"};
+
 typedef struct Row {
-    const char *name; /* after "model.layers.N." */
+    const char *name[NAMINGS]; /* behind the layer's */
     size_t      offset;
     Dim         rows, cols;
     When        when;
@@ -63,95 +72,108 @@ typedef struct Row {
 #define AT(field) offsetof(Layer, field)
 
 static const Row ROWS[] = {
-    {"enorm.weight", AT(mtp_embed_norm), ONE, D, MTP, BIND_VECTOR},
-    {"hnorm.weight", AT(mtp_hidden_norm), ONE, D, MTP, BIND_VECTOR},
-    {"eh_proj.weight", AT(mtp_proj), D, D2, MTP, 0},
-    {"input_layernorm.weight", AT(attn_norm), ONE, D, ALWAYS, BIND_VECTOR},
-    {"self_attn.q_proj.weight", AT(q), HN, D, GQA, 0},
-    {"self_attn.k_proj.weight", AT(k), GN, D, GQA, 0},
-    {"self_attn.v_proj.weight", AT(v), GN, D, GQA, 0},
-    {"self_attn.q_proj.bias", AT(q_bias), ONE, HN, BIAS, BIND_VECTOR},
-    {"self_attn.k_proj.bias", AT(k_bias), ONE, GN, BIAS, BIND_VECTOR},
-    {"self_attn.v_proj.bias", AT(v_bias), ONE, GN, BIAS, BIND_VECTOR},
-    {"self_attn.q_norm.weight", AT(q_norm), ONE, N, QK_NORM, BIND_VECTOR},
-    {"self_attn.k_norm.weight", AT(k_norm), ONE, N, QK_NORM, BIND_VECTOR},
-    {"self_attn.q_a_proj.weight", AT(q_a), QL, D, Q_LATENT, 0},
-    {"self_attn.q_a_layernorm.weight", AT(q_a_norm), ONE, QL, Q_LATENT, BIND_VECTOR},
-    {"self_attn.q_b_proj.weight", AT(q_b), Q_OUT, QL, Q_LATENT, 0},
-    {"self_attn.q_proj.weight", AT(q), Q_OUT, D, NO_Q_LATENT, 0},
-    {"self_attn.kv_a_proj_with_mqa.weight", AT(kv_a), KV_A, D, MLA, 0},
-    {"self_attn.kv_a_layernorm.weight", AT(kv_a_norm), ONE, C, MLA, BIND_VECTOR},
-    {"self_attn.kv_b_proj.weight", AT(kv_b), KV_B, C, MLA, 0},
-    {"self_attn.o_proj.weight", AT(o), D, O_IN, ALWAYS, BIND_RESIDUAL_OUT},
-    {"post_attention_layernorm.weight", AT(ffn_norm), ONE, D, ALWAYS, BIND_VECTOR},
-    {"mlp.gate_proj.weight", AT(gate), F, D, DENSE_FFN, 0},
-    {"mlp.up_proj.weight", AT(up), F, D, DENSE_FFN, 0},
-    {"mlp.down_proj.weight", AT(down), D, F, DENSE_FFN, BIND_RESIDUAL_OUT},
-    {"mlp.gate.weight", AT(route), E, D, MOE, 0},
-    {"mlp.gate.e_score_correction_bias", AT(route_bias), ONE, E, ROUTE_BIAS, BIND_VECTOR},
-    {"mlp.shared_experts.gate_proj.weight", AT(shared_gate), F_SHARED, D, SHARED, 0},
-    {"mlp.shared_experts.up_proj.weight", AT(shared_up), F_SHARED, D, SHARED, 0},
-    {"mlp.shared_experts.down_proj.weight", AT(shared_down), D, F_SHARED, SHARED, BIND_RESIDUAL_OUT},
-    {"shared_head.norm.weight", AT(mtp_head_norm), ONE, D, MTP, BIND_VECTOR},
+    {{"enorm.weight", "nextn.enorm.weight"}, AT(mtp_embed_norm), ONE, D, MTP, BIND_VECTOR},
+    {{"hnorm.weight", "nextn.hnorm.weight"}, AT(mtp_hidden_norm), ONE, D, MTP, BIND_VECTOR},
+    {{"eh_proj.weight", "nextn.eh_proj.weight"}, AT(mtp_proj), D, D2, MTP, 0},
+    {{"input_layernorm.weight", "attn_norm.weight"}, AT(attn_norm), ONE, D, ALWAYS, BIND_VECTOR},
+    {{"self_attn.q_proj.weight", "attn_q.weight"}, AT(q), HN, D, GQA, 0},
+    {{"self_attn.k_proj.weight", "attn_k.weight"}, AT(k), GN, D, GQA, 0},
+    {{"self_attn.v_proj.weight", "attn_v.weight"}, AT(v), GN, D, GQA, 0},
+    {{"self_attn.q_proj.bias", "attn_q.bias"}, AT(q_bias), ONE, HN, BIAS, BIND_VECTOR},
+    {{"self_attn.k_proj.bias", "attn_k.bias"}, AT(k_bias), ONE, GN, BIAS, BIND_VECTOR},
+    {{"self_attn.v_proj.bias", "attn_v.bias"}, AT(v_bias), ONE, GN, BIAS, BIND_VECTOR},
+    {{"self_attn.q_norm.weight", "attn_q_norm.weight"}, AT(q_norm), ONE, N, QK_NORM, BIND_VECTOR},
+    {{"self_attn.k_norm.weight", "attn_k_norm.weight"}, AT(k_norm), ONE, N, QK_NORM, BIND_VECTOR},
+    {{"self_attn.q_a_proj.weight", "attn_q_a.weight"}, AT(q_a), QL, D, Q_LATENT, 0},
+    {{"self_attn.q_a_layernorm.weight", "attn_q_a_norm.weight"}, AT(q_a_norm), ONE, QL, Q_LATENT, BIND_VECTOR},
+    {{"self_attn.q_b_proj.weight", "attn_q_b.weight"}, AT(q_b), Q_OUT, QL, Q_LATENT, 0},
+    {{"self_attn.q_proj.weight", "attn_q.weight"}, AT(q), Q_OUT, D, NO_Q_LATENT, 0},
+    {{"self_attn.kv_a_proj_with_mqa.weight", "attn_kv_a_mqa.weight"}, AT(kv_a), KV_A, D, MLA, 0},
+    {{"self_attn.kv_a_layernorm.weight", "attn_kv_a_norm.weight"}, AT(kv_a_norm), ONE, C, MLA, BIND_VECTOR},
+    {{"self_attn.kv_b_proj.weight", "attn_kv_b.weight"}, AT(kv_b), KV_B, C, ONE_KV_B, 0},
+    {{"self_attn.k_b_proj.weight", "attn_k_b.weight"}, AT(k_b), K_B, NOPE, SPLIT_KV_B, BIND_PER_HEAD}, /* Hugging Face has no names for these two */
+    {{"self_attn.v_b_proj.weight", "attn_v_b.weight"}, AT(v_b), V_B, C, SPLIT_KV_B, BIND_PER_HEAD},
+    {{"self_attn.o_proj.weight", "attn_output.weight"}, AT(o), D, O_IN, ALWAYS, BIND_RESIDUAL_OUT},
+    {{"post_attention_layernorm.weight", "ffn_norm.weight"}, AT(ffn_norm), ONE, D, ALWAYS, BIND_VECTOR},
+    {{"mlp.gate_proj.weight", "ffn_gate.weight"}, AT(gate), F, D, DENSE_FFN, 0},
+    {{"mlp.up_proj.weight", "ffn_up.weight"}, AT(up), F, D, DENSE_FFN, 0},
+    {{"mlp.down_proj.weight", "ffn_down.weight"}, AT(down), D, F, DENSE_FFN, BIND_RESIDUAL_OUT},
+    {{"mlp.gate.weight", "ffn_gate_inp.weight"}, AT(route), E, D, MOE, 0},
+    {{"mlp.gate.e_score_correction_bias", "exp_probs_b.bias"}, AT(route_bias), ONE, E, ROUTE_BIAS, BIND_VECTOR},
+    {{"mlp.shared_experts.gate_proj.weight", "ffn_gate_shexp.weight"}, AT(shared_gate), F_SHARED, D, SHARED, 0},
+    {{"mlp.shared_experts.up_proj.weight", "ffn_up_shexp.weight"}, AT(shared_up), F_SHARED, D, SHARED, 0},
+    {{"mlp.shared_experts.down_proj.weight", "ffn_down_shexp.weight"}, AT(shared_down), D, F_SHARED, SHARED, BIND_RESIDUAL_OUT},
+    {{"shared_head.norm.weight", "nextn.shared_head_norm.weight"}, AT(mtp_head_norm), ONE, D, MTP, BIND_VECTOR},
 };
 
+/* GGUF stacks the experts of a layer in one tensor */
 static const struct {
-    const char *name;
+    const char *name[NAMINGS];
     size_t      offset;
     Dim         rows, cols;
     unsigned    flags;
 } EXPERT_ROWS[] = {
-    {"gate_proj.weight", AT(expert_gate), F_EXPERT, D, 0},
-    {"up_proj.weight", AT(expert_up), F_EXPERT, D, 0},
-    {"down_proj.weight", AT(expert_down), D, F_EXPERT, BIND_RESIDUAL_OUT},
+    {{"gate_proj.weight", "ffn_gate_exps.weight"}, AT(expert_gate), F_EXPERT, D, 0},
+    {{"up_proj.weight", "ffn_up_exps.weight"}, AT(expert_up), F_EXPERT, D, 0},
+    {{"down_proj.weight", "ffn_down_exps.weight"}, AT(expert_down), D, F_EXPERT, BIND_RESIDUAL_OUT},
 };
-
-static int visit(BindFn *fn, void *user, Weight *w, int rows, int cols, unsigned flags, aha_error *e, const char *fmt, ...)
-    PRINTF_LIKE(8, 9);
-static int visit(BindFn *fn, void *user, Weight *w, int rows, int cols, unsigned flags, aha_error *e, const char *fmt, ...)
-{
-    BindItem item = {.w = w, .rows = rows, .cols = cols, .flags = flags};
-    va_list  ap;
-    va_start(ap, fmt);
-    vsnprintf(item.name, sizeof item.name, fmt, ap);
-    va_end(ap);
-    return fn(user, &item, e);
-}
 
 static Weight **expert_array(Layer *l, size_t offset)
 {
     return (Weight **)(void *)((char *)l + offset);
 }
 
-static int walk_layer(Model *m, int i, BindFn *fn, void *user, aha_error *e)
+static int visit_row(Model *m, int layer, const Row *row, BindFn *fn, void *user, aha_error *e)
 {
     const Config *c = &m->cfg;
-    Layer        *l = &m->layer[i];
-    int           rc;
-    for (size_t r = 0; r < ARRAY_LEN(ROWS); r++) {
-        const Row *row = &ROWS[r];
-        Weight    *w = (Weight *)(void *)((char *)l + row->offset);
-        if (!layer_has(c, i, row->when)) continue;
-        rc = visit(fn, user, w, dim_value(c, row->rows), dim_value(c, row->cols), row->flags, e, "model.layers.%d.%s", i, row->name);
-        if (rc) return rc;
-    }
-    for (int x = 0; l->expert_gate && x < c->n_expert; x++)
-        for (size_t r = 0; r < ARRAY_LEN(EXPERT_ROWS); r++) {
-            Weight *w = *expert_array(l, EXPERT_ROWS[r].offset) + x;
-            rc = visit(fn, user, w, dim_value(c, EXPERT_ROWS[r].rows), dim_value(c, EXPERT_ROWS[r].cols), EXPERT_ROWS[r].flags, e,
-                       "model.layers.%d.mlp.experts.%d.%s", i, x, EXPERT_ROWS[r].name);
-            if (rc) return rc;
-        }
-    return 0;
+    BindItem      item = {.w = (Weight *)(void *)((char *)&m->layer[layer] + row->offset), .rows = dim_value(c, row->rows),
+                          .cols = dim_value(c, row->cols), .part = -1, .flags = row->flags};
+    if (!layer_has(m, layer, row->when)) return 0;
+    if (row->flags & BIND_PER_HEAD) item.stack = c->n_head;
+    snprintf(item.name, sizeof item.name, LAYER_NAME[HF], layer, row->name[HF]);
+    snprintf(item.stored, sizeof item.stored, LAYER_NAME[m->gguf], layer, row->name[m->gguf]);
+    return fn(user, &item, e);
+}
+
+static int visit_expert(Model *m, int layer, int x, size_t r, BindFn *fn, void *user, aha_error *e)
+{
+    const Config *c = &m->cfg;
+    BindItem      item = {.w = *expert_array(&m->layer[layer], EXPERT_ROWS[r].offset) + x, .rows = dim_value(c, EXPERT_ROWS[r].rows),
+                          .cols = dim_value(c, EXPERT_ROWS[r].cols), .part = x, .flags = EXPERT_ROWS[r].flags};
+    snprintf(item.name, sizeof item.name, "model.layers.%d.mlp.experts.%d.%s", layer, x, EXPERT_ROWS[r].name[HF]);
+    if (m->gguf) item.stack = c->n_expert;
+    if (m->gguf) snprintf(item.stored, sizeof item.stored, LAYER_NAME[GGUF], layer, EXPERT_ROWS[r].name[GGUF]);
+    else memcpy(item.stored, item.name, sizeof item.stored);
+    return fn(user, &item, e);
+}
+
+static int walk_layer(Model *m, int i, BindFn *fn, void *user, aha_error *e)
+{
+    int rc = 0;
+    for (size_t r = 0; rc == 0 && r < ARRAY_LEN(ROWS); r++) rc = visit_row(m, i, &ROWS[r], fn, user, e);
+    for (int x = 0; m->layer[i].expert_gate && x < m->cfg.n_expert; x++)
+        for (size_t r = 0; rc == 0 && r < ARRAY_LEN(EXPERT_ROWS); r++) rc = visit_expert(m, i, x, r, fn, user, e);
+    return rc;
+}
+
+static int visit(Model *m, Weight *w, int rows, unsigned flags, const char *const name[NAMINGS], BindFn *fn, void *user, aha_error *e)
+{
+    BindItem item = {.w = w, .rows = rows, .cols = m->cfg.d_model, .part = -1, .flags = flags};
+    snprintf(item.name, sizeof item.name, "%s", name[HF]);
+    snprintf(item.stored, sizeof item.stored, "%s", name[m->gguf]);
+    return fn(user, &item, e);
 }
 
 int bind_walk(Model *m, BindFn *fn, void *user, aha_error *e)
 {
+    static const char *const EMBED[NAMINGS] = {"model.embed_tokens.weight", "token_embd.weight"};
+    static const char *const NORM[NAMINGS] = {"model.norm.weight", "output_norm.weight"};
+    static const char *const HEAD[NAMINGS] = {"lm_head.weight", "output.weight"};
     const Config *c = &m->cfg;
-    int           rc = visit(fn, user, &m->embed, c->vocab, c->d_model, BIND_EMBED, e, "model.embed_tokens.weight");
+    int           rc = visit(m, &m->embed, c->vocab, BIND_EMBED, EMBED, fn, user, e);
     for (int i = 0; rc == 0 && i < c->n_layer + c->n_mtp; i++) rc = walk_layer(m, i, fn, user, e);
-    if (rc == 0) rc = visit(fn, user, &m->norm, 1, c->d_model, BIND_VECTOR, e, "model.norm.weight");
-    if (rc == 0 && !c->tied_embeddings) rc = visit(fn, user, &m->head, c->vocab, c->d_model, 0, e, "lm_head.weight");
+    if (rc == 0) rc = visit(m, &m->norm, 1, BIND_VECTOR, NORM, fn, user, e);
+    if (rc == 0 && !c->tied_embeddings) rc = visit(m, &m->head, c->vocab, 0, HEAD, fn, user, e);
     return rc;
 }
 
@@ -161,7 +183,7 @@ int bind_allocate(Model *m, aha_error *e)
     m->layer = mem_zalloc((size_t)(c->n_layer + c->n_mtp), sizeof *m->layer);
     if (!m->layer) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for %d layers", c->n_layer);
     for (int i = 0; i < c->n_layer + c->n_mtp; i++) {
-        if (!layer_has(c, i, MOE)) continue;
+        if (!layer_has(m, i, MOE)) continue;
         for (size_t r = 0; r < ARRAY_LEN(EXPERT_ROWS); r++) {
             Weight *w = mem_zalloc((size_t)c->n_expert, sizeof *w);
             if (!w) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for %d experts", c->n_expert);

@@ -1,15 +1,17 @@
-/* The table of a model's weights: Hugging Face name, place in the structs, shape.  Loading, saving and random
+/* The table of a model's weights: its names in both namings, place in the structs, shape.  Loading, saving and random
  * initialisation all walk it, so a name is spelled once. */
 #ifndef AHA_MODEL_BIND_H
 #define AHA_MODEL_BIND_H
 
 #include "model.h"
 
-enum { BIND_RESIDUAL_OUT = 1, BIND_EMBED = 2, BIND_VECTOR = 4 };
+enum { BIND_RESIDUAL_OUT = 1, BIND_EMBED = 2, BIND_VECTOR = 4, BIND_PER_HEAD = 8 }; /* PER_HEAD: stored as [H, ...] */
 typedef struct BindItem {
     Weight  *w;
-    char     name[128];
+    char     name[128];   /* Hugging Face's */
+    char     stored[128]; /* the tensor's in the file, by the model's naming */
     int      rows, cols;
+    int      stack, part; /* stored as [stack, ...] of which this is matrix `part`, or, part -1, all one below the other; stack 0: [rows, cols] */
     unsigned flags;
 } BindItem;
 /* Calls fn for every weight that the model's config has, in the order of their ids; stops at the first nonzero result. */

@@ -13,6 +13,22 @@ static Tensor queries(Ctx *c, const Config *f, const Layer *l, Tensor x)
     return linear(c, rmsnorm(c, linear(c, x, &l->q_a, NULL), &l->q_a_norm, f->rms_eps), &l->q_b, NULL);
 }
 
+/* q_c = q_nope W_uk into the first C columns of each head of qa.  k_b holds W_uk transposed: the same chains over N. */
+static void absorb(Ctx *c, const Config *f, const Layer *l, Tensor q, Tensor qa)
+{
+    int H = f->n_head, N = f->nope, R = f->rope_dim, C = f->kv_lora, V = f->v_dim;
+    if (l->k_b.data) linear_heads(c, q, &l->k_b, (HeadCut){H, 0, C, C, N + R, C + R}, qa);
+    else linear_heads_t(c, q, &l->kv_b, (HeadCut){H, 0, N + V, N, N + R, C + R}, qa);
+}
+
+/* o W_uv^T: [T, H*C] -> [T, H*V'] */
+static void expand(Ctx *c, const Config *f, const Layer *l, Tensor o, Tensor v)
+{
+    int H = f->n_head, N = f->nope, C = f->kv_lora, V = f->v_dim;
+    if (l->v_b.data) linear_heads(c, o, &l->v_b, (HeadCut){H, 0, V, V, C, V}, v);
+    else linear_heads(c, o, &l->kv_b, (HeadCut){H, N, N + V, V, C, V}, v);
+}
+
 static Tensor mla(Ctx *c, const LayerArgs *a, Tensor x)
 {
     const Config *f = &a->m->cfg;
@@ -24,12 +40,12 @@ static Tensor mla(Ctx *c, const LayerArgs *a, Tensor x)
     Tensor        qa = tensor_new(c, x.rows, H * (C + R)); /* absorbed queries */
     Tensor        key = tensor_new(c, x.rows, C + R);
     Tensor        o, v = tensor_new(c, x.rows, H * V);
-    linear_heads_t(c, q, &l->kv_b, (HeadCut){H, 0, N + V, N, N + R, C + R}, qa);
+    absorb(c, f, l, q, qa);
     rope(c, tensor_cols(q, N, q.cols - N), N + R, tensor_cols(qa, C, qa.cols - C), C + R, H, a->angles, f->rope.interleaved);
     rmsnorm_to(c, tensor_cols(kv, 0, C), &l->kv_a_norm, f->rms_eps, tensor_cols(key, 0, C));
     rope(c, tensor_cols(kv, C, R), R, tensor_cols(key, C, R), R, 1, a->angles, f->rope.interleaved);
     o = attn(c, shape, qa, key, key, a->b, a->kv, a->layer); /* [T, H*C] */
-    linear_heads(c, o, &l->kv_b, (HeadCut){H, N, N + V, V, C, V}, v);
+    expand(c, f, l, o, v);
     return allreduce(c, linear(c, v, &l->o, NULL));
 }
 

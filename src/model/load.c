@@ -1,54 +1,91 @@
-/* Opening, initialising and saving a model: three walks over the table of names. */
+/* Opening and initialising a model: two walks over the table of names. */
 #include "bind.h"
 
+#include <float.h>
 #include <stdio.h>
 
 /* ---- counting: how many weights, how much memory of our own ---- */
 typedef struct Plan {
     Model            *m;
     const WeightFile *file; /* NULL: random weights */
-    bool              trainable;
+    bool              decode;
     int               n;
     size_t            own; /* bytes */
 } Plan;
 
-static bool usable_in_place(const TensorInfo *t, bool trainable)
+/* Coded weights are decoded where they are used; the double-precision build has no kernels for what is not `real`. */
+static bool usable_in_place(const TensorInfo *t, bool decode)
 {
-    if (trainable || t->n_dims != 2) return false;
-    return (t->dtype == DT_F32 || t->dtype == DT_F16 || t->dtype == DT_BF16) &&
-           (uintptr_t)t->data % (size_t)dtype_info(t->dtype)->block_bytes == 0 && sizeof(real) == sizeof(float);
+    if (decode || t->n_dims < 2 || sizeof(real) != sizeof(float)) return false;
+    return dtype_is_coded(t->dtype) || (uintptr_t)t->data % (size_t)dtype_info(t->dtype)->block_bytes == 0;
 }
 
-static int check_shape(const TensorInfo *t, const BindItem *b, aha_error *e)
+static bool shape_fits(const TensorInfo *t, const BindItem *b)
 {
-    bool vector = b->flags & BIND_VECTOR;
-    if (vector ? t->n_dims == 1 && t->dim[0] == b->cols : t->n_dims == 2 && t->dim[0] == b->rows && t->dim[1] == b->cols) {
-        if (t->dtype == DT_F32 || t->dtype == DT_F16 || t->dtype == DT_BF16) return 0;
-        return error_set(e, AHA_ERR_UNSUPPORTED, "%s is of type %s, expected F32, F16 or BF16", b->name, dtype_info(t->dtype)->name);
+    if (b->flags & BIND_VECTOR) return t->n_dims == 1 && t->dim[0] == b->cols;
+    if (!b->stack) return t->n_dims == 2 && t->dim[0] == b->rows && t->dim[1] == b->cols;
+    return t->n_dims == 3 && t->dim[0] == b->stack && t->dim[1] == (b->part < 0 ? b->rows / b->stack : b->rows) && t->dim[2] == b->cols;
+}
+
+static int check_shape(const TensorInfo *t, const BindItem *b, bool gguf, aha_error *e)
+{
+    const char *by = gguf ? "the file's metadata" : "config.json";
+    bool        vector = b->flags & BIND_VECTOR;
+    if (shape_fits(t, b)) {
+        if (t->dtype == DT_F32 || t->dtype == DT_F16 || t->dtype == DT_BF16 || (!vector && dtype_is_coded(t->dtype))) return 0;
+        return error_set(e, AHA_ERR_UNSUPPORTED, "%s is of type %s, expected %s", b->stored, dtype_info(t->dtype)->name,
+                         vector ? "F32, F16 or BF16" : "F32, F16, BF16, F8_E4M3 or a block type");
     }
     char got[96] = "";
     for (int i = 0, at = 0; i < t->n_dims && at < 80; i++)
         at += snprintf(got + at, sizeof got - (size_t)at, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
-    if (vector) return error_set(e, AHA_ERR_FORMAT, "%s has shape [%s], expected [%d] by config.json", b->name, got, b->cols);
-    return error_set(e, AHA_ERR_FORMAT, "%s has shape [%s], expected [%d, %d] by config.json", b->name, got, b->rows, b->cols);
+    if (vector) return error_set(e, AHA_ERR_FORMAT, "%s has shape [%s], expected [%d] by %s", b->stored, got, b->cols, by);
+    if (!b->stack) return error_set(e, AHA_ERR_FORMAT, "%s has shape [%s], expected [%d, %d] by %s", b->stored, got, b->rows, b->cols, by);
+    return error_set(e, AHA_ERR_FORMAT, "%s has shape [%s], expected [%d, %d, %d] by %s", b->stored, got, b->stack,
+                     b->part < 0 ? b->rows / b->stack : b->rows, b->cols, by);
+}
+
+/* ---- the factors of F8 weights: "NAME_scale_inv", one per 128 x 128, multiplied ---- */
+static const TensorInfo *scale_of(const WeightFile *file, const BindItem *b, char name[160])
+{
+    snprintf(name, 160, "%s_scale_inv", b->stored);
+    return weights_find(file, name);
+}
+
+static int check_scale(const WeightFile *file, const BindItem *b, aha_error *e)
+{
+    char              name[160];
+    const TensorInfo *t = scale_of(file, b, name);
+    int               rows = f8_blocks(b->rows), cols = f8_blocks(b->cols);
+    if (!t) return error_set(e, AHA_ERR_FORMAT, "%s is of type F8_E4M3, and the weights lack %s", b->stored, name);
+    if (t->dtype != DT_F32) return error_set(e, AHA_ERR_FORMAT, "%s is of type %s, expected F32", name, dtype_info(t->dtype)->name);
+    if (t->n_dims == 2 && t->dim[0] == rows && t->dim[1] == cols) return 0;
+    return error_set(e, AHA_ERR_FORMAT, "%s has %d dimensions [%lld, %lld], expected [%d, %d] for [%d, %d]", name, t->n_dims, (long long)t->dim[0],
+                     (long long)t->dim[1], rows, cols, b->rows, b->cols);
+}
+
+static bool plan_own(Plan *p, size_t rows, size_t cols, size_t size)
+{
+    size_t bytes;
+    return size_mul(rows, cols, &bytes) && size_mul(bytes, size, &bytes) && size_add(bytes, 63, &bytes) &&
+           size_add(p->own, bytes & ~(size_t)63, &p->own);
 }
 
 static int plan_item(void *user, const BindItem *b, aha_error *e)
 {
-    Plan  *p = user;
-    size_t bytes;
+    Plan             *p = user;
+    const TensorInfo *t = p->file ? weights_find(p->file, b->stored) : NULL;
+    bool              room = true;
+    int               rc;
     p->n++;
     if (p->file) {
-        const TensorInfo *t = weights_find(p->file, b->name);
-        int               rc;
-        if (!t) return error_set(e, AHA_ERR_FORMAT, "the weights lack %s", b->name);
-        if ((rc = check_shape(t, b, e)) != 0) return rc;
-        if (usable_in_place(t, p->trainable)) return 0;
+        if (!t) return error_set(e, AHA_ERR_FORMAT, "the weights lack %s", b->stored);
+        if ((rc = check_shape(t, b, p->m->gguf, e)) != 0) return rc;
+        if (t->dtype == DT_F8_E4M3 && (rc = check_scale(p->file, b, e)) != 0) return rc;
+        if (t->dtype == DT_F8_E4M3) room = plan_own(p, (size_t)f8_blocks(b->rows), (size_t)f8_blocks(b->cols), sizeof(float));
     }
-    if (!size_mul((size_t)b->rows, (size_t)b->cols, &bytes) || !size_mul(bytes, sizeof(real), &bytes) ||
-        !size_add(p->own, (bytes + 63) & ~(size_t)63, &p->own))
-        return error_set(e, AHA_ERR_LIMIT, "%s [%d, %d] does not fit into an address", b->name, b->rows, b->cols);
-    return 0;
+    if (room && !(t && usable_in_place(t, p->decode))) room = plan_own(p, (size_t)b->rows, (size_t)b->cols, sizeof(real));
+    return room ? 0 : error_set(e, AHA_ERR_LIMIT, "%s [%d, %d] does not fit into an address", b->stored, b->rows, b->cols);
 }
 
 static int allocate(Plan *p, aha_error *e)
@@ -68,15 +105,15 @@ static int allocate(Plan *p, aha_error *e)
 typedef struct Fill {
     Model                *m;
     const WeightFile     *file;
-    bool                  trainable;
+    bool                  decode;
     uint64_t              seed;
     size_t                used; /* of m->owned */
 } Fill;
 
-static real *own_memory(Fill *f, size_t n)
+static void *own_memory(Fill *f, size_t bytes)
 {
-    real *p = (real *)(void *)((uint8_t *)f->m->owned + f->used);
-    f->used += (n * sizeof(real) + 63) & ~(size_t)63;
+    void *p = (uint8_t *)f->m->owned + f->used;
+    f->used += (bytes + 63) & ~(size_t)63;
     return p;
 }
 
@@ -84,32 +121,61 @@ static int add_weight(Fill *f, const BindItem *b, aha_error *e)
 {
     char *name = mem_strdup(b->name);
     if (!name) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for the name %s", b->name);
-    *b->w = (Weight){NULL, DT_F32, b->rows, b->cols, f->m->n_weight, name};
+    *b->w = (Weight){NULL, DT_F32, b->rows, b->cols, f->m->n_weight, name, NULL};
     f->m->weight[f->m->n_weight++] = b->w;
     return 0;
+}
+
+/* A copy: the tensor may lie at any address of the file, and is read now anyway. */
+static int load_scale(Fill *f, const BindItem *b, aha_error *e)
+{
+    char              name[160];
+    const TensorInfo *t = scale_of(f->file, b, name);
+    int               cols = f8_blocks(b->cols), n = f8_blocks(b->rows) * cols;
+    float            *to = own_memory(f, (size_t)n * sizeof *to);
+    memcpy(to, t->data, (size_t)n * sizeof *to);
+    for (int i = 0; i < n; i++)
+        if (!(to[i] >= 0 && to[i] <= FLT_MAX))
+            return error_set(e, AHA_ERR_FORMAT, "%s: got %g in [%d, %d], expected a finite number of at least 0", name, (double)to[i], i / cols, i % cols);
+    b->w->scale = to;
+    return 0;
+}
+
+/* rows as real, 256 columns at a time */
+static void decode_rows(const BindItem *b, Dtype type, const uint8_t *data, real *to)
+{
+    const DtypeInfo *d = dtype_info(type);
+    size_t           row_bytes = (size_t)(b->cols / d->block) * (size_t)d->block_bytes;
+    float            part[256];
+    for (int r = 0; r < b->rows; r++) {
+        const float *scale = b->w->scale ? b->w->scale + (size_t)(r / F8_BLOCK) * (size_t)f8_blocks(b->cols) : NULL;
+        for (int k = 0; k < b->cols; k += 256) {
+            int n = b->cols - k < 256 ? b->cols - k : 256;
+            dtype_row_to_f32(type, data + (size_t)r * row_bytes, scale, k, n, part);
+            for (int i = 0; i < n; i++) to[(size_t)r * (size_t)b->cols + (size_t)(k + i)] = (real)part[i];
+        }
+    }
 }
 
 static int load_item(void *user, const BindItem *b, aha_error *e)
 {
     Fill             *f = user;
-    const TensorInfo *t = weights_find(f->file, b->name);
-    int               rc = add_weight(f, b, e);
-    size_t            n = (size_t)b->rows * (size_t)b->cols, size;
+    const TensorInfo *t = weights_find(f->file, b->stored);
+    const uint8_t    *data = t->data;
     real             *to;
+    int               rc = add_weight(f, b, e);
+    if (rc == 0 && t->dtype == DT_F8_E4M3) rc = load_scale(f, b, e);
     if (rc) return rc;
-    if (usable_in_place(t, f->trainable)) {
-        b->w->data = t->data;
+    if (b->part >= 0 && b->stack) data += (size_t)b->part * (t->bytes / (size_t)b->stack);
+    if (usable_in_place(t, f->decode)) {
+        b->w->data = data;
         b->w->dtype = t->dtype;
         return 0;
     }
-    to = own_memory(f, n);
+    to = own_memory(f, (size_t)b->rows * (size_t)b->cols * sizeof *to);
     b->w->data = to;
-    size = (size_t)dtype_info(t->dtype)->block_bytes;
-    for (size_t i = 0; i < n; i++) {
-        float v;
-        dtype_to_f32(t->dtype, (const uint8_t *)t->data + i * size, &v, 1);
-        to[i] = (real)v;
-    }
+    decode_rows(b, t->dtype, data, to);
+    b->w->scale = NULL; /* it is in the numbers now */
     return 0;
 }
 
@@ -122,7 +188,7 @@ static int random_item(void *user, const BindItem *b, aha_error *e)
     Rng    rng = {f->seed, (uint64_t)(b->w->id < 0 ? 0 : b->w->id), 0};
     real  *to;
     if (rc) return rc;
-    to = own_memory(f, n);
+    to = own_memory(f, n * sizeof *to);
     b->w->data = to;
     if (b->flags & BIND_RESIDUAL_OUT) std /= sqrt(2.0 * f->m->cfg.n_layer);
     for (size_t i = 0; i < n; i++)
@@ -130,20 +196,44 @@ static int random_item(void *user, const BindItem *b, aha_error *e)
     return 0;
 }
 
+static const char ROPE_FACTORS[] = "rope_freqs.weight";
+
+/* GGUF's form of Llama 3's scaling: what each frequency is divided by. */
+static int rope_factors(Model *m, const WeightFile *file, aha_error *e)
+{
+    const TensorInfo *t = weights_find(file, ROPE_FACTORS);
+    int               n = m->rope_cols / 2;
+    if (!t) return 0;
+    if (t->dtype != DT_F32 || t->n_dims != 1 || t->dim[0] != n)
+        return error_set(e, AHA_ERR_FORMAT, "%s is of type %s with %d dimensions [%lld], expected F32 [%d]", ROPE_FACTORS, dtype_info(t->dtype)->name,
+                         t->n_dims, (long long)t->dim[0], n);
+    for (int i = 0; i < n; i++) {
+        float f;
+        dtype_to_f32(DT_F32, (const uint8_t *)t->data + (size_t)i * sizeof f, &f, 1);
+        if (!(f >= 1e-6f && f <= 1e6f)) return error_set(e, AHA_ERR_FORMAT, "%s: got %g at %d, expected 1e-6..1e6", ROPE_FACTORS, (double)f, i);
+        m->inv_freq[i] /= (double)f;
+    }
+    return 0;
+}
+
 static int build(Model **out, const Config *cfg, WeightFile *file, const ModelOptions *o, uint64_t seed, aha_error *e)
 {
-    bool   trainable = !file || (o && o->trainable);
+    bool   decode = !file || (o && (o->trainable || o->decoded));
     Model *m = mem_zalloc(1, sizeof *m);
-    Plan   p = {m, file, trainable, 0, 0};
-    Fill   f = {m, file, trainable, seed, 0};
+    Plan   p = {m, file, decode, 0, 0};
+    Fill   f = {m, file, decode, seed, 0};
     int    rc;
     *out = NULL;
     if (!m) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for a model");
     m->cfg = *cfg;
+    if (decode) m->cfg.fp8 = false;
+    m->gguf = file && weights_is_gguf(file);
+    m->split_kv_b = m->gguf && !weights_find(file, "blk.0.attn_kv_b.weight") && weights_find(file, "blk.0.attn_k_b.weight");
     rc = bind_allocate(m, e);
     if (rc == 0) rc = allocate(&p, e);
     if (rc == 0) rc = bind_walk(m, file ? load_item : random_item, &f, e);
     if (rc == 0) rc = bind_finish(m, o, e);
+    if (rc == 0 && m->gguf) rc = rope_factors(m, file, e);
     if (rc) {
         model_free(m);
         return rc;
@@ -153,19 +243,32 @@ static int build(Model **out, const Config *cfg, WeightFile *file, const ModelOp
     return 0;
 }
 
+/* Enough weights for the experts that the config asks for: their arrays are not allocated on its word alone. */
+static int check_experts(const Config *c, const WeightFile *file, aha_error *e)
+{
+    int64_t want = (int64_t)c->n_expert * (c->n_layer - c->n_dense_first) * 3;
+    if (!weights_is_gguf(file) && want > weights_count(file))
+        return error_set(e, AHA_ERR_FORMAT, "config.json asks for %d experts in %d layers, the weights are only %d tensors", c->n_expert,
+                         c->n_layer - c->n_dense_first, weights_count(file));
+    if (weights_is_gguf(file) && (uint64_t)want > weights_bytes(file) / 16) /* the smallest block has 17 */
+        return error_set(e, AHA_ERR_FORMAT, "the metadata asks for %d experts in %d layers, the weights are only %zu bytes", c->n_expert,
+                         c->n_layer - c->n_dense_first, weights_bytes(file));
+    return 0;
+}
+
 int model_bind(Model **out, const Config *cfg, WeightFile *file, const ModelOptions *o, aha_error *e)
 {
     Config c = *cfg;
     char   name[64];
+    bool   gguf = weights_is_gguf(file);
+    int    rc = check_experts(&c, file, e);
     *out = NULL;
-    if (c.fp8) return error_set(e, AHA_ERR_UNSUPPORTED, "FP8 weights cannot be computed with yet; expected F32, F16 or BF16");
-    if ((int64_t)c.n_expert * (c.n_layer - c.n_dense_first) * 3 > weights_count(file))
-        return error_set(e, AHA_ERR_FORMAT, "config.json asks for %d experts in %d layers, the weights are only %d tensors", c.n_expert,
-                         c.n_layer - c.n_dense_first, weights_count(file));
+    if (rc) return rc;
+    if (gguf && o && o->trainable) return error_set(e, AHA_ERR_UNSUPPORTED, "a GGUF file's weights cannot be trained; expected a Hugging Face folder");
     if (c.n_mtp > 1) c.n_mtp = 1; /* further ones would draft further ahead; only the first is used */
-    snprintf(name, sizeof name, "model.layers.%d.eh_proj.weight", c.n_layer);
+    snprintf(name, sizeof name, gguf ? "blk.%d.nextn.eh_proj.weight" : "model.layers.%d.eh_proj.weight", c.n_layer);
     if (c.n_mtp && !weights_find(file, name)) {
-        log_msg(LOG_INFO, "config.json names a draft layer (MTP), the weights lack it: running without");
+        log_msg(LOG_INFO, "the config names a draft layer (MTP), the weights lack it: running without");
         c.n_mtp = 0;
     }
     return build(out, &c, file, o, 0, e);
@@ -176,89 +279,55 @@ int model_open(Model **out, const char *path, const ModelOptions *o, aha_error *
     WeightFile *file = NULL;
     Config      cfg;
     char        config[4096];
-    int         rc = path_join(config, sizeof config, path, "config.json", e);
+    bool        folder = dir_exists(path) || !file_exists(path);
+    int         rc = folder ? path_join(config, sizeof config, path, "config.json", e) : 0;
     *out = NULL;
-    if (rc == 0) rc = config_read(&cfg, config, e);
+    if (rc == 0 && folder) rc = config_read(&cfg, config, e);
     if (rc == 0) rc = weights_open(&file, path, e);
-    if (rc == 0 && (rc = model_bind(out, &cfg, file, o, e)) != 0) {
+    if (rc == 0 && !folder) rc = config_from_gguf(&cfg, file, path, e);
+    if (rc) {
+        weights_close(file);
+        return rc;
+    }
+    if ((rc = model_bind(out, &cfg, file, o, e)) != 0) {
         weights_close(file);
         rc = error_prefix(e, rc, "%s", path);
     }
     return rc;
 }
 
+/* ---- what is read ---- */
+typedef struct Marks {
+    const WeightFile *file;
+    bool             *used;
+} Marks;
+
+static void mark(const Marks *k, const char *name)
+{
+    const TensorInfo *t = weights_find(k->file, name);
+    if (t) k->used[t - weights_at(k->file, 0)] = true;
+}
+
+static int mark_item(void *user, const BindItem *b, aha_error *e)
+{
+    char name[160];
+    (void)e;
+    mark(user, b->stored);
+    if (scale_of(((const Marks *)user)->file, b, name)) mark(user, name);
+    return 0;
+}
+
+int model_mark_used(const Model *m, bool *used, aha_error *e)
+{
+    Model copy = *m; /* the walk hands out places to write to; nothing here writes */
+    Marks k = {m->file, used};
+    if (!m->file) return 0;
+    memset(used, 0, (size_t)weights_count(m->file) * sizeof *used);
+    if (m->gguf) mark(&k, ROPE_FACTORS);
+    return bind_walk(&copy, mark_item, &k, e);
+}
+
 int model_init_random(Model **out, const Config *cfg, const ModelOptions *o, uint64_t seed, aha_error *e)
 {
     return build(out, cfg, NULL, o, seed, e);
-}
-
-/* ---- saving ---- */
-typedef struct Saving {
-    TensorInfo *t;
-    int         n;
-    uint8_t    *data; /* converted */
-    Dtype       type;
-} Saving;
-
-/* the router's bias stays f32, as published */
-static Dtype saved_type(const Weight *w, Dtype type)
-{
-    return strstr(w->name, "e_score_correction_bias") ? DT_F32 : type;
-}
-
-static void save_weight(Saving *s, const Weight *w)
-{
-    TensorInfo *t = &s->t[s->n++];
-    size_t      n = (size_t)w->rows * (size_t)w->cols;
-    memset(t, 0, sizeof *t);
-    t->name = w->name;
-    t->dtype = saved_type(w, s->type);
-    t->n_dims = w->rows == 1 && (strstr(w->name, "norm") || strstr(w->name, "bias")) ? 1 : 2;
-    t->dim[0] = t->n_dims == 1 ? w->cols : w->rows;
-    t->dim[1] = t->n_dims == 1 ? 0 : w->cols;
-    t->data = s->data;
-    t->bytes = n * (size_t)dtype_info(t->dtype)->block_bytes;
-    for (size_t i = 0; i < n; i++) {
-        float v;
-        if (w->dtype == DT_F32)
-            v = (float)((const real *)w->data)[i];
-        else
-            dtype_to_f32(w->dtype, (const uint8_t *)w->data + 2 * i, &v, 1);
-        dtype_from_f32(t->dtype, &v, s->data + i * (size_t)dtype_info(t->dtype)->block_bytes, 1);
-    }
-    s->data += (t->bytes + 7) & ~(size_t)7;
-}
-
-static int save_weights(const Model *m, const char *dir, Dtype type, aha_error *e)
-{
-    Saving   s = {NULL, 0, NULL, type};
-    size_t   bytes = 0;
-    uint8_t *data;
-    char     path[4096];
-    int      rc = path_join(path, sizeof path, dir, "model.safetensors", e);
-    if (rc) return rc;
-    for (int i = 0; i < m->n_weight; i++) bytes += ((size_t)m->weight[i]->rows * (size_t)m->weight[i]->cols * 4 + 7) & ~(size_t)7;
-    s.t = mem_zalloc((size_t)m->n_weight, sizeof *s.t);
-    data = s.data = mem_alloc(bytes);
-    if (!s.t || !data) {
-        mem_free(s.t);
-        mem_free(data);
-        return error_set(e, AHA_ERR_NOMEM, "cannot get %zu bytes to save %s", bytes, path);
-    }
-    for (int i = 0; i < m->n_weight; i++) save_weight(&s, m->weight[i]);
-    rc = safetensors_write(path, s.t, s.n, (const char *const[]){"format", "pt", NULL}, e);
-    mem_free(s.t);
-    mem_free(data);
-    return rc;
-}
-
-int model_save(const Model *m, const char *dir, Dtype type, aha_error *e)
-{
-    char  path[4096], *json = NULL;
-    int   rc = dir_make(dir, e);
-    if (rc == 0) rc = path_join(path, sizeof path, dir, "config.json", e);
-    if (rc == 0) rc = config_write(&m->cfg, type, &json, e);
-    if (rc == 0) rc = file_write_atomic(path, json, strlen(json), e);
-    mem_free(json);
-    return rc ? rc : save_weights(m, dir, type, e);
 }

@@ -16,7 +16,8 @@ typedef struct Layer {
     /* multi-head latent attention */
     Weight q_a, q_a_norm, q_b; /* [Q, D] [Q] [H*(N+R), Q]; without a query latent q above is [H*(N+R), D] */
     Weight kv_a, kv_a_norm;    /* [C+R, D] [C] */
-    Weight kv_b;               /* [H*(N+V'), C]: per head N rows for keys, then V' for values */
+    Weight kv_b;               /* [H*(N+V'), C]: per head N rows for keys, then V' for values; or, as some GGUF files have it: */
+    Weight k_b, v_b;           /* [H*C, N] per head the key rows transposed; [H*V', C] */
     Weight o;                  /* [D, H*N] or [D, H*V'] */
     Weight ffn_norm;           /* [D] */
     Weight gate, up, down;     /* dense feed-forward: [F, D] [F, D] [D, F] */
@@ -41,6 +42,8 @@ typedef struct Model {
     double      attn_scale;
     Kv          kv_shape;          /* type, columns and layers of its cache; no pages */
     WeightFile *file;              /* what the data points into, or NULL */
+    bool        gguf;              /* the file's tensors have GGUF's names */
+    bool        split_kv_b;        /* k_b and v_b instead of kv_b */
     void       *owned;             /* memory of weights that were converted or trained */
     size_t      owned_bytes;
 } Model;
@@ -48,18 +51,21 @@ typedef struct Model {
 /* How to read what configs leave open. */
 typedef struct ModelOptions {
     Dtype kv_type;   /* F32 (0) by default */
-    bool  trainable; /* all weights to f32 in own memory, written by the trainer */
+    bool  trainable; /* all weights to f32 in own memory, written by the trainer; a GGUF file's are not trained */
+    bool  decoded;   /* all weights to f32 in own memory */
 } ModelOptions;
 
-/* Opens a Hugging Face folder, or, with path NULL, the given config and weights.  Binds every tensor by table, checks every
- * shape once.  The file stays mapped until model_free. */
+/* Opens a Hugging Face folder or a GGUF file (of a split one: the first).  Binds every tensor by table, checks every shape
+ * once.  The file stays mapped until model_free. */
 int  model_open(Model **out, const char *path, const ModelOptions *o, aha_error *e);
 int  model_bind(Model **out, const Config *cfg, WeightFile *file, const ModelOptions *o, aha_error *e); /* takes file when it succeeds */
 /* A new model with random weights: normal, standard deviation 1/sqrt(columns) for matrices (embeddings: 1/sqrt(D)) scaled
  * by `scale`; norms 1; biases 0.  The outputs into the residual stream are divided by sqrt(2 L). */
 int  model_init_random(Model **out, const Config *cfg, const ModelOptions *o, uint64_t seed, aha_error *e);
 void model_free(Model *m);
-/* config.json and model.safetensors.  A draft layer's embedding and head are the main ones and are not written twice. */
+/* used[i] = true for every tensor weights_at(m->file, i) that the model reads, false for the others. */
+int  model_mark_used(const Model *m, bool *used, aha_error *e);
+/* config.json and model.safetensors; not of a model that was opened from GGUF.  A draft layer's embedding and head are the main ones and are not written twice. */
 int  model_save(const Model *m, const char *dir, Dtype type, aha_error *e);
 
 /* ---- the forward pass (decoder.c) ---- the batch must live until a backward is done */

@@ -1,11 +1,18 @@
-/* The table of data types and the exact scalar conversions between them. */
-#include "dtype.h"
+/* The table of data types, the exact scalar conversions between them, and rows of any type as f32. */
+#include "quant.h"
 
 static const DtypeInfo TABLE[DT_COUNT] = {
     [DT_F32] = {"F32", 1, 4, true},         [DT_F16] = {"F16", 1, 2, true}, [DT_BF16] = {"BF16", 1, 2, true},
     [DT_F8_E4M3] = {"F8_E4M3", 1, 1, true}, [DT_I32] = {"I32", 1, 4, false}, [DT_I64] = {"I64", 1, 8, false},
     [DT_U8] = {"U8", 1, 1, false},          [DT_I8] = {"I8", 1, 1, false},  [DT_BOOL] = {"BOOL", 1, 1, false},
     [DT_F64] = {"F64", 1, 8, false},
+    [DT_Q4_0] = {"Q4_0", 32, 18, true},     [DT_Q4_1] = {"Q4_1", 32, 20, true},       [DT_Q5_0] = {"Q5_0", 32, 22, true},
+    [DT_Q5_1] = {"Q5_1", 32, 24, true},     [DT_Q8_0] = {"Q8_0", 32, 34, true},       [DT_Q2_K] = {"Q2_K", 256, 84, true},
+    [DT_Q3_K] = {"Q3_K", 256, 110, true},   [DT_Q4_K] = {"Q4_K", 256, 144, true},     [DT_Q5_K] = {"Q5_K", 256, 176, true},
+    [DT_Q6_K] = {"Q6_K", 256, 210, true},   [DT_IQ1_S] = {"IQ1_S", 256, 50, true},    [DT_IQ1_M] = {"IQ1_M", 256, 56, true},
+    [DT_IQ2_XXS] = {"IQ2_XXS", 256, 66, true}, [DT_IQ2_XS] = {"IQ2_XS", 256, 74, true}, [DT_IQ2_S] = {"IQ2_S", 256, 82, true},
+    [DT_IQ3_XXS] = {"IQ3_XXS", 256, 98, true}, [DT_IQ3_S] = {"IQ3_S", 256, 110, true}, [DT_IQ4_NL] = {"IQ4_NL", 32, 18, true},
+    [DT_IQ4_XS] = {"IQ4_XS", 256, 136, true}, [DT_TQ1_0] = {"TQ1_0", 256, 54, true},  [DT_MXFP4] = {"MXFP4", 32, 17, true},
 };
 
 const DtypeInfo *dtype_info(Dtype t)
@@ -81,11 +88,9 @@ uint16_t f32_to_f16(float f)
 
 float f8_e4m3_to_f32(uint8_t b)
 {
-    uint32_t sign = (uint32_t)(b & 0x80u) << 24, exp = (b >> 3) & 0xfu, man = b & 7u;
-    if ((b & 0x7fu) == 0x7fu) return bits_f32(sign | 0x7fc00000u);
-    if (exp) return bits_f32(sign | (exp + 120) << 23 | man << 20);
-    float f = (float)man * 0x1p-9f;
-    return sign ? -f : f;
+    uint32_t sign = (uint32_t)(b & 0x80u) << 24, a = b & 0x7fu;
+    uint32_t small = f32_bits((float)a * 0x1p-9f), normal = (a << 20) + (120u << 23), u = a < 8 ? small : normal; /* small: exponent 0 */
+    return bits_f32(sign | (a == 0x7fu ? 0x7fc00000u : u));
 }
 
 uint8_t f32_to_f8_e4m3(float f)
@@ -106,14 +111,6 @@ uint8_t f32_to_f8_e4m3(float f)
     return (uint8_t)(sign | b);
 }
 
-/* Sources lie inside a mapped file and need not be aligned. */
-static uint16_t load16(const uint8_t *p)
-{
-    uint16_t v;
-    memcpy(&v, p, 2);
-    return v;
-}
-
 void dtype_to_f32(Dtype t, const void *src, float *dst, size_t n)
 {
     const uint8_t *s = src;
@@ -122,18 +119,50 @@ void dtype_to_f32(Dtype t, const void *src, float *dst, size_t n)
         if (n) memcpy(dst, src, n * 4);
         break;
     case DT_F16:
-        for (size_t i = 0; i < n; i++) dst[i] = f16_to_f32(load16(s + 2 * i));
+        for (size_t i = 0; i < n; i++) dst[i] = f16_to_f32(quant_u16(s + 2 * i));
         break;
     case DT_BF16:
-        for (size_t i = 0; i < n; i++) dst[i] = bf16_to_f32(load16(s + 2 * i));
+        for (size_t i = 0; i < n; i++) dst[i] = bf16_to_f32(quant_u16(s + 2 * i));
         break;
     case DT_F8_E4M3:
         for (size_t i = 0; i < n; i++) dst[i] = f8_e4m3_to_f32(s[i]);
         break;
-    default: /* no weight type: loud, not plausible */
-        for (size_t i = 0; i < n; i++) dst[i] = bits_f32(0x7fc00000u);
+    default:
+        if (dtype_is_blocked(t)) dtype_row_to_f32(t, src, NULL, 0, (int64_t)n, dst);
+        for (size_t i = 0; !dtype_is_blocked(t) && i < n; i++) dst[i] = bits_f32(0x7fc00000u); /* no weight type: loud, not plausible */
         break;
     }
+}
+
+static void f8_row(const uint8_t *row, const float *scale, int64_t col0, int64_t n, float *dst)
+{
+    dtype_to_f32(DT_F8_E4M3, row + col0, dst, (size_t)n);
+    for (int64_t i = 0; scale && i < n; i++) dst[i] *= scale[(col0 + i) / F8_BLOCK];
+}
+
+/* A group of 32 columns is the smallest part that every block type decodes on its own; one that is cut goes through a copy. */
+static void blocked_row(Dtype t, const uint8_t *row, int64_t col0, int64_t n, float *dst)
+{
+    const DtypeInfo *d = &TABLE[t];
+    QuantGroupFn    *decode = quant_group_fn(t);
+    int              groups = d->block / QUANT_GROUP;
+    for (int64_t g = col0 / QUANT_GROUP; n > 0; g++) {
+        const uint8_t *block = row + g / groups * d->block_bytes;
+        int            from = (int)(col0 % QUANT_GROUP), take = n < QUANT_GROUP - from ? (int)n : QUANT_GROUP - from;
+        float          part[QUANT_GROUP];
+        decode(block, (int)(g % groups), take == QUANT_GROUP ? dst : part);
+        if (take < QUANT_GROUP) memcpy(dst, part + from, (size_t)take * sizeof *dst);
+        dst += take;
+        col0 += take;
+        n -= take;
+    }
+}
+
+void dtype_row_to_f32(Dtype t, const void *row, const float *scale, int64_t col0, int64_t n, float *dst)
+{
+    if (t == DT_F8_E4M3) f8_row(row, scale, col0, n, dst);
+    else if (dtype_is_blocked(t)) blocked_row(t, row, col0, n, dst);
+    else dtype_to_f32(t, (const uint8_t *)row + (size_t)col0 * (size_t)TABLE[t].block_bytes, dst, (size_t)n);
 }
 
 void dtype_from_f32(Dtype t, const float *src, void *dst, size_t n)

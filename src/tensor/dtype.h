@@ -18,17 +18,43 @@ typedef enum Dtype {
     DT_I8,
     DT_BOOL,
     DT_F64,
+    /* GGUF's block types (quant.c, quant_iq.c): 32 or 256 weights of a row share scales */
+    DT_Q4_0,
+    DT_Q4_1,
+    DT_Q5_0,
+    DT_Q5_1,
+    DT_Q8_0,
+    DT_Q2_K,
+    DT_Q3_K,
+    DT_Q4_K,
+    DT_Q5_K,
+    DT_Q6_K,
+    DT_IQ1_S,
+    DT_IQ1_M,
+    DT_IQ2_XXS,
+    DT_IQ2_XS,
+    DT_IQ2_S,
+    DT_IQ3_XXS,
+    DT_IQ3_S,
+    DT_IQ4_NL,
+    DT_IQ4_XS,
+    DT_TQ1_0,
+    DT_MXFP4,
     DT_COUNT
 } Dtype;
 
 typedef struct DtypeInfo {
-    const char *name;        /* as safetensors spells it: "F32", "BF16", "F8_E4M3" */
+    const char *name;        /* as safetensors spells it: "F32", "BF16", "F8_E4M3"; block types: as GGUF's tools do */
     int         block;       /* elements per block, along a row */
     int         block_bytes; /* bytes per block */
     bool        weight;      /* linear, embed and moe can compute with it */
 } DtypeInfo;
 
 const DtypeInfo *dtype_info(Dtype t); /* NULL for a number that is no type */
+/* What a kernel decodes before it multiplies: F8 with its scales and the block types.  Frozen: such weights have no gradient. */
+static inline bool dtype_is_coded(Dtype t) { return t == DT_F8_E4M3 || (t >= DT_Q4_0 && t < DT_COUNT); }
+/* Stored in blocks along a row, so an element has no address of its own. */
+static inline bool dtype_is_blocked(Dtype t) { return t >= DT_Q4_0 && t < DT_COUNT; }
 /* false when the name is unknown */
 bool dtype_from_name(const char *name, size_t n, Dtype *out);
 /* bytes of rows x cols; false on overflow or when cols is no whole number of blocks */
@@ -54,8 +80,16 @@ uint16_t f32_to_f16(float f);
 float    f8_e4m3_to_f32(uint8_t b); /* 0x7f and 0xff are NaN; there is no infinity */
 uint8_t  f32_to_f8_e4m3(float f);   /* nearest even; over 464 is NaN (a quantiser scales below 448 first) */
 /* n elements of a weight type t to f32 and back; F8 without its scale; src and dst need no alignment except as float.
- * Other types give NaN, and nothing is written back. */
+ * Of a block type n is a number of whole blocks.  Other types give NaN, and nothing is written back (nor in blocks). */
 void dtype_to_f32(Dtype t, const void *src, float *dst, size_t n);
 void dtype_from_f32(Dtype t, const float *src, void *dst, size_t n);
+
+/* F8 weights have one f32 factor per block of 128 x 128; the last row and column of blocks may be partial. */
+enum { F8_BLOCK = 128, QUANT_GROUP = 32 };
+static inline int f8_blocks(int n) { return n / F8_BLOCK + (n % F8_BLOCK != 0); }
+/* Columns [col0, col0 + n) of a row that begins at `row`, of any weight type; any col0 and n within the row.
+ * scale: F8's factors of this row, one per 128 columns; NULL: none.  Each value is rounded once per operation, in the order
+ * in which the format defines it, so it does not depend on how a row is cut. */
+void dtype_row_to_f32(Dtype t, const void *row, const float *scale, int64_t col0, int64_t n, float *dst);
 
 #endif

@@ -31,6 +31,12 @@ typedef struct GemmArgs {
     int64_t     c_row;
     const real *bias; /* [N] or NULL */
     bool        accumulate;
+    /* B of a coded type (dtype_is_coded) is stored in whole rows along n (b_k = 1, as in x W^T) or along k (b_row = 1, as in
+     * x W); each value is decoded to f32 first, so the result is that of the decoded matrix. */
+    bool         b_rows_k;    /* the rows lie along k */
+    const float *b_scale;     /* F8: a factor per 128 x 128 of the whole weight; NULL: none */
+    int          b_scale_row; /* factors from a row of them to the next */
+    int64_t      b_row0;      /* which row of the weight b begins at */
 } GemmArgs;
 
 /* out[t] = row token[t] of table [V, D], as real.  Items: t */
@@ -39,7 +45,8 @@ typedef struct EmbedArgs {
     Dtype          type;
     const int32_t *token;
     int            n, D;
-    real          *out; /* [n, D] packed */
+    real          *out;   /* [n, D] packed */
+    const float   *scale; /* F8: as b_scale above, f8_blocks(D) a row; NULL: none */
 } EmbedArgs;
 /* dtable[token[t], d] += dout[t, d], t ascending.  Items: columns d */
 typedef struct EmbedBackArgs {
@@ -126,13 +133,13 @@ typedef struct AttnArgs {
     real          *out;              /* [T, H*dv] */
     int64_t        out_row;
     real          *lse; /* [T, H] or NULL */
-    int            tile; /* query rows per item */
+    int            tile, heads; /* an item: query rows, and heads of one key head (heads divides H/G; backward: H/G) */
     /* backward; keys are f32 rows of the packed batch there */
     const real    *dout;
     real          *delta;            /* delta[t,h] = sum out*dout in 16 lanes: written by attn_delta, whose items are rows */
     real          *dq;               /* like q, += */
     real          *dk_out, *dv_out;  /* [rows, key_row], [rows, val_row], += */
-    const int     *item;             /* [n_items][3]: span, first row or page, key head */
+    const int     *item;             /* [n_items][3]: span, first row or page, which group of `heads` heads */
 } AttnArgs;
 
 /* Writes rows of x into pages as type `to`.  Items: rows */

@@ -48,23 +48,31 @@ static void fill_pages(KeySpan *s, const Batch *b, const Kv *kv, int layer, Tens
     }
 }
 
-/* query rows of an item: about 64 (row, head) pairs.  Depends on the shape alone: the backward sums by tiles. */
-static int tile_rows(AttnShape s)
+/* Heads of an item.  The backward's sums want all that share a key head; a forward alone cuts them into groups of at most
+ * 32, so that one decoding row of MLA (128 heads, one key head) is work for four threads.  No bit depends on it. */
+static int tile_heads(const Ctx *c, AttnShape s)
 {
-    int per = s.H / s.G;
-    return per >= 64 ? 1 : 64 / per;
+    int per = s.H / s.G, heads = per;
+    for (int cut = 1; !tape_on(c) && heads > 32 && cut <= per; cut++)
+        if (per % cut == 0) heads = per / cut;
+    return heads;
+}
+/* query rows of an item: about 64 (row, head) pairs.  Depends on the shape alone: the backward sums by tiles. */
+static int tile_rows(int heads)
+{
+    return heads >= 64 ? 1 : 64 / heads;
 }
 
 static bool make_spans(Ctx *c, AttnShape s, Tensor k, Tensor v, const Batch *b, Kv *kv, int layer, Spans *out)
 {
-    int          tile = tile_rows(s), items = 0, pages = 0, page_items = 0, i = 0, pi = 0;
+    int          heads = tile_heads(c, s), tile = tile_rows(heads), groups = s.H / heads, items = 0, pages = 0, page_items = 0, i = 0, pi = 0;
     const void **ptr;
     memset(out, 0, sizeof *out);
     for (int r = 0; r < b->n; r += span_len(b, r)) {
         int n = span_len(b, r);
         out->n++;
         pages += 2 * pages_of(b->pos[r] + n);
-        items += s.G * ((n + tile - 1) / tile);
+        items += groups * ((n + tile - 1) / tile);
         page_items += s.G * pages_of(n);
         if (!kv && b->pos[r] != 0)
             ctx_fail(c, AHA_ERR_INTERNAL, "attn: a packed sequence starts at position %d, expected 0", b->pos[r]);
@@ -82,11 +90,10 @@ static bool make_spans(Ctx *c, AttnShape s, Tensor k, Tensor v, const Batch *b, 
         t->val = ptr + pages_of(t->pos0 + t->n);
         ptr = t->val + pages_of(t->pos0 + t->n);
         fill_pages(t, b, kv, layer, k, v, s.v_in_k);
-        for (int g = 0; g < s.G; g++) {
+        for (int g = 0; g < groups; g++)
             for (int q = 0; q < t->n; q += tile, i++) memcpy(out->item + 3 * i, (int[]){sp, q, g}, 3 * sizeof(int));
-            for (int p = 0; tape_on(c) && p < pages_of(t->n); p++, pi++)
-                memcpy(out->page_item + 3 * pi, (int[]){sp, p, g}, 3 * sizeof(int));
-        }
+        for (int g = 0; tape_on(c) && g < s.G; g++)
+            for (int p = 0; p < pages_of(t->n); p++, pi++) memcpy(out->page_item + 3 * pi, (int[]){sp, p, g}, 3 * sizeof(int));
     }
     return true;
 }
@@ -123,7 +130,7 @@ static void attn_back(Ctx *c, const TapeNode *node)
 {
     const AttnNode *n = (const AttnNode *)node;
     AttnArgs        a = n->args;
-    size_t          scratch = attn_scratch(a.tile, a.H / a.G, a.dk, a.dv);
+    size_t          scratch = attn_scratch(a.tile, a.heads, a.dk, a.dv);
     a.dout = tape_grad(c, n->y.data);
     a.dq = tape_grad(c, n->q.data);
     a.dk_out = tape_grad(c, n->k.data);
@@ -165,12 +172,13 @@ Tensor attn(Ctx *c, AttnShape s, Tensor q, Tensor k, Tensor v, const Batch *b, K
     a = (AttnArgs){.q = q.data, .q_row = q.stride, .q_head = s.dk, .H = s.H, .G = s.G, .dk = s.dk, .dv = s.dv,
                    .scale = (real)s.scale, .span = sp.span, .n_span = sp.n, .type = kv ? kv->type : DT_F32,
                    .key_row = kv ? kv->key_cols : k.stride, .val_row = kv && !s.v_in_k ? kv->val_cols : kv ? kv->key_cols : v.stride,
-                   .out = y.data, .out_row = y.stride, .tile = tile_rows(s), .item = sp.item};
+                   .out = y.data, .out_row = y.stride, .heads = tile_heads(c, s), .item = sp.item};
+    a.tile = tile_rows(a.heads);
     if (tape_on(c)) {
         a.lse = ctx_alloc(c, (size_t)q.rows * (size_t)s.H, sizeof(real));
         a.delta = ctx_alloc(c, (size_t)q.rows * (size_t)s.H, sizeof(real));
     }
-    ctx_run(c, c->k->attn, &a, sp.n_item, 1, attn_scratch(a.tile, s.H / s.G, s.dk, s.dv));
+    ctx_run(c, c->k->attn, &a, sp.n_item, 1, attn_scratch(tile_rows(s.H / s.G), s.H / s.G, s.dk, s.dv)); /* as much as a backward will want */
     if (tape_on(c)) {
         AttnNode *n = tape_push(c, sizeof *n, attn_back);
         n->args = a;

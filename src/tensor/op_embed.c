@@ -20,7 +20,7 @@ Tensor embed(Ctx *c, const Weight *table, const int32_t *token, int n)
 {
     Tensor    y = tensor_new(c, n, table->cols);
     int32_t  *keep = tape_on(c) ? ctx_alloc(c, (size_t)n, sizeof *keep) : NULL;
-    EmbedArgs a = {table->data, table->dtype, token, n, table->cols, y.data};
+    EmbedArgs a = {table->data, table->dtype, token, n, table->cols, y.data, table->scale};
     ctx_run(c, c->k->embed, &a, n, 32, 0);
     if (tape_on(c)) {
         EmbedNode *e = tape_push(c, sizeof *e, embed_back);

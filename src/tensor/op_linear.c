@@ -11,13 +11,27 @@ static void run_gemm(Ctx *c, const GemmArgs *a)
     if (a->M > 0 && a->N > 0) ctx_run(c, c->k->gemm, a, tiles, 1 + (1 << 18) / (work + 1), gemm_scratch());
 }
 
+/* B = the rows of w from row0 on */
+static void weight_rows(GemmArgs *a, const Weight *w, int64_t row0, bool along_k)
+{
+    const DtypeInfo *d = dtype_info(w->dtype);
+    size_t           row_bytes = w->dtype == DT_F32 ? (size_t)w->cols * sizeof(real) : (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
+    a->b = (const uint8_t *)w->data + (size_t)row0 * row_bytes;
+    a->b_type = w->dtype;
+    a->b_row = along_k ? 1 : w->cols;
+    a->b_k = along_k ? w->cols : 1;
+    a->b_rows_k = along_k;
+    a->b_scale = w->scale;
+    a->b_scale_row = f8_blocks(w->cols);
+    a->b_row0 = row0;
+}
+
 /* y (+)= x W^T for the rows [row0, row0 + rows) of w */
 static void times_wt(Ctx *c, const real *x, int x_row, int T, const Weight *w, int64_t row0, int rows, const real *bias,
                      real *y, int y_row, bool accumulate)
 {
-    const uint8_t *b = (const uint8_t *)w->data + (size_t)row0 * (size_t)w->cols *
-                       (w->dtype == DT_F32 ? sizeof(real) : (size_t)dtype_info(w->dtype)->block_bytes);
-    GemmArgs a = {T, rows, w->cols, x, x_row, 1, b, w->cols, 1, w->dtype, y, y_row, bias, accumulate};
+    GemmArgs a = {.M = T, .N = rows, .K = w->cols, .a = x, .a_row = x_row, .a_k = 1, .c = y, .c_row = y_row, .bias = bias, .accumulate = accumulate};
+    weight_rows(&a, w, row0, false);
     run_gemm(c, &a);
 }
 
@@ -25,15 +39,15 @@ static void times_wt(Ctx *c, const real *x, int x_row, int T, const Weight *w, i
 static void times_w(Ctx *c, const real *x, int x_row, int T, const Weight *w, int64_t row0, int rows, real *y, int y_row,
                     bool accumulate)
 {
-    const uint8_t *b = (const uint8_t *)w->data + (size_t)row0 * (size_t)w->cols *
-                       (w->dtype == DT_F32 ? sizeof(real) : (size_t)dtype_info(w->dtype)->block_bytes);
-    GemmArgs a = {T, w->cols, rows, x, x_row, 1, b, 1, w->cols, w->dtype, y, y_row, NULL, accumulate};
+    GemmArgs a = {.M = T, .N = w->cols, .K = rows, .a = x, .a_row = x_row, .a_k = 1, .c = y, .c_row = y_row, .accumulate = accumulate};
+    weight_rows(&a, w, row0, true);
     run_gemm(c, &a);
 }
 
 void linear_grad_w(Ctx *c, const real *dy, int dy_row, const real *x, int x_row, int T, int rows, int cols, real *dw)
 {
-    GemmArgs a = {rows, cols, T, dy, 1, dy_row, x, 1, x_row, DT_F32, dw, cols, NULL, true};
+    GemmArgs a = {.M = rows, .N = cols, .K = T, .a = dy, .a_row = 1, .a_k = dy_row, .b = x, .b_row = 1, .b_k = x_row, .b_type = DT_F32,
+                  .c = dw, .c_row = cols, .accumulate = true};
     run_gemm(c, &a);
 }
 void linear_grad_x(Ctx *c, const real *dy, int dy_row, int T, const Weight *w, real *dx, int dx_row)

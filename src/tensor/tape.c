@@ -40,7 +40,7 @@ real *tape_grad(const Ctx *c, const real *x)
 
 real *tape_wgrad(const Ctx *c, const Weight *w)
 {
-    return w->id >= 0 && w->id < c->tape->n_wgrad ? c->tape->wgrad[w->id] : NULL;
+    return !dtype_is_coded(w->dtype) && w->id >= 0 && w->id < c->tape->n_wgrad ? c->tape->wgrad[w->id] : NULL;
 }
 
 void tape_zero(Ctx *c)

@@ -16,13 +16,15 @@ typedef struct Tensor {
     int   stride; /* elements from a row to the next */
 } Tensor;
 
-/* A parameter: [rows, cols] row-major, immutable while inferring.  Only linear, embed and moe look at its dtype. */
+/* A parameter: [rows, cols] row-major, immutable while inferring.  Only linear, embed and moe look at its dtype.  One of a
+ * coded type is frozen: gradients flow through it, none is kept for it. */
 typedef struct Weight {
     const void *data;
     Dtype       dtype;
     int         rows, cols;
     int         id;   /* index among the model's weights: where its gradient and optimiser state lie; -1: none */
-    const char *name; /* as in the file, for messages */
+    const char *name; /* as Hugging Face spells it */
+    const float *scale; /* F8: [f8_blocks(rows), f8_blocks(cols)]; NULL: none */
 } Weight;
 
 /* ---- a batch: the only way into a model ---- rows of one sequence are contiguous and ascending in position */

@@ -9,7 +9,7 @@ enum {
     TOK_VOCAB_MAX = 1 << 20,       /* tokens */
     TOK_MERGES_MAX = 1 << 22,
     TOK_BYTES_MAX = 4096,          /* of one token; the longest in the known families has 256 */
-    PRETOK_STAGES_MAX = 4
+    PRETOK_STAGES_MAX = 6
 };
 
 /* ---- the 256 letters of byte-level BPE (bytemap.c) ----
@@ -64,6 +64,8 @@ extern const char *const PRETOK_DEEPSEEK[3]; /* DeepSeek-V3's patterns, letter b
 extern const char PRETOK_GPT2[]; /* the pattern that ByteLevel with use_regex stands for */
 /* Adds a stage: cuts out the matches of a pattern, known by its exact text; unknown: AHA_ERR_UNSUPPORTED naming it. */
 int  pretok_add(Pretok *p, const char *pattern, size_t n, const char *what, aha_error *e);
+/* Adds the stages of a family by the name that GGUF files give it; unknown: AHA_ERR_UNSUPPORTED naming it. */
+int  pretok_add_family(Pretok *p, const char *name, const char *what, aha_error *e);
 void pretok_free(Pretok *p);
 /* Scratch that a caller reuses over several pretok_split; NULL when there is no memory. */
 struct pcre2_real_match_data_8 *pretok_scratch(const Pretok *p);
@@ -73,6 +75,21 @@ int  pretok_split(const Pretok *p, struct pcre2_real_match_data_8 *m, const char
 
 /* ---- normalisation (nfc.c) ---- valid UTF-8 to NFC, in linear time.  *out NULL: s is NFC already; else mem_free it */
 int nfc_normalise(const char *s, size_t n, char **out, size_t *out_n, aha_error *e);
+
+/* ---- how R1 writes calls of tools (reply.c) ---- tokens of the 671B models, plain text in the distills */
+typedef enum ToolMarker {
+    TOOL_CALLS_BEGIN,
+    TOOL_CALLS_END,
+    TOOL_CALL_BEGIN,
+    TOOL_CALL_END,
+    TOOL_OUTPUTS_BEGIN,
+    TOOL_OUTPUTS_END,
+    TOOL_OUTPUT_BEGIN,
+    TOOL_OUTPUT_END,
+    TOOL_SEP,
+    TOOL_MARKERS
+} ToolMarker;
+extern const char *const TOOL_MARKER[TOOL_MARKERS];
 
 /* ---- the tokenizer's inside (tokenizer.c); built by load.c ---- */
 enum { SPEC_SET = 1, SPEC_VOCAB = 2, SPEC_ADDED = 4, SPEC_SPECIAL = 8, SPEC_NORMALIZED = 16 };
@@ -97,9 +114,13 @@ struct Tokenizer {
     bool      nfc;
     AddedSet  added[ADDED_SETS];
 };
+typedef struct TokSource { /* what messages call the places that tokens come from */
+    const char *what;      /* the file */
+    const char *tokens, *added, *merges; /* its fields */
+} TokSource;
 /* Fills t from specs[0..vocab), all set; n_merges is a bound for the merges to come. */
-int tok_build(Tokenizer *t, const TokSpec *spec, int vocab, size_t n_merges, const char *what, aha_error *e);
+int tok_build(Tokenizer *t, const TokSpec *spec, int vocab, size_t n_merges, const TokSource *from, aha_error *e);
 /* The merge of two tokens given as spelled. */
-int tok_add_merge(Tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, uint32_t rank, const char *what, aha_error *e);
+int tok_add_merge(Tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, uint32_t rank, const TokSource *from, aha_error *e);
 
 #endif

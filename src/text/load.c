@@ -136,15 +136,21 @@ static int load_vocab(Load *l, const Json *root, const Json *vocab)
 }
 
 /* ---- merges: "a b", or ["a", "b"] ---- */
+static TokSource source(const Load *l)
+{
+    return (TokSource){l->what, "model.vocab", "added_tokens", "model.merges"};
+}
+
 static int load_merge(Load *l, const json_t *v, uint32_t rank)
 {
+    const TokSource from = source(l);
     if (json_is_string(v)) {
         const char *s = json_string_value(v), *gap = strchr(s, ' ');
-        if (gap && !strchr(gap + 1, ' ')) return tok_add_merge(l->t, s, (size_t)(gap - s), gap + 1, strlen(gap + 1), rank, l->what, l->e);
+        if (gap && !strchr(gap + 1, ' ')) return tok_add_merge(l->t, s, (size_t)(gap - s), gap + 1, strlen(gap + 1), rank, &from, l->e);
     } else if (json_is_array(v) && json_array_size(v) == 2) {
         const json_t *a = json_array_get(v, 0), *b = json_array_get(v, 1);
         if (json_is_string(a) && json_is_string(b))
-            return tok_add_merge(l->t, json_string_value(a), json_string_length(a), json_string_value(b), json_string_length(b), rank, l->what, l->e);
+            return tok_add_merge(l->t, json_string_value(a), json_string_length(a), json_string_value(b), json_string_length(b), rank, &from, l->e);
     }
     return FAIL(l, AHA_ERR_FORMAT, "%s: model.merges[%u]: expected two tokens", l->what, rank);
 }
@@ -185,6 +191,7 @@ static int check_model(Load *l, const Json *model)
 
 static int load_model(Load *l, const Json *root)
 {
+    const TokSource from = source(l);
     const Json *model = json_field(root, "model");
     if (!model || !json_is_object(model)) return FAIL(l, AHA_ERR_FORMAT, "%s: model: absent, expected an object", l->what);
     const Json *vocab = json_field(model, "vocab"), *merges = json_field(model, "merges");
@@ -195,7 +202,7 @@ static int load_model(Load *l, const Json *root)
     if (json_array_size(merges) > TOK_MERGES_MAX)
         return FAIL(l, AHA_ERR_LIMIT, "%s: model.merges: %zu entries, expected at most %d", l->what, json_array_size(merges), TOK_MERGES_MAX);
     if ((rc = load_vocab(l, root, vocab))) return rc;
-    if ((rc = tok_build(l->t, l->spec, l->vocab, json_array_size(merges), l->what, l->e))) return rc;
+    if ((rc = tok_build(l->t, l->spec, l->vocab, json_array_size(merges), &from, l->e))) return rc;
     return load_merges(l, merges);
 }
 

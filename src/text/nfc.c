@@ -3,12 +3,13 @@
  * utf8proc orders combining marks by insertion, quadratic in their number: 128 KiB of alternating marks took seconds.  So
  * it decomposes one character at a time, marks are ordered here by counting, and it composes the result.
  *
- * Its tables are Unicode 15.  Those behind Hugging Face's tokenizers are Unicode 9, which knows no combining class for 98
- * later marks (U+08D3, U+0898, U+1AC0, U+1DF6 and the like): next to other marks they may stay in another order there. */
+ * Its tables are Unicode 15.  Those behind Hugging Face's tokenizers, with which the models were trained, are Unicode 9:
+ * later characters (nfc_late.h) are left alone, have no combining class, and end what can be composed. */
 #include <string.h>
 #include <utf8proc.h>
 
 #include "inner.h"
+#include "nfc_late.h"
 
 /* Below U+0300 every character is its own composed form and nothing combines. */
 static bool plainly_composed(const char *s, size_t n)
@@ -18,9 +19,21 @@ static bool plainly_composed(const char *s, size_t n)
     return true;
 }
 
+static bool late(int32_t cp)
+{
+    size_t lo = 0, hi = ARRAY_LEN(NFC_LATE);
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (NFC_LATE[mid].to < (uint32_t)cp) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo < ARRAY_LEN(NFC_LATE) && NFC_LATE[lo].from <= (uint32_t)cp;
+}
+
 static int ccc(int32_t cp)
 {
-    return utf8proc_get_property(cp)->combining_class;
+    int class = utf8proc_get_property(cp)->combining_class;
+    return class && late(cp) ? 0 : class;
 }
 
 /* Orders a run of marks by combining class, equals in their order. */
@@ -60,11 +73,29 @@ static int64_t decompose(const char *s, size_t n, int32_t *cp)
         uint32_t c;
         int      len = utf8_next((const uint8_t *)s + i, n - i, &c);
         if (len <= 0) return -1;
-        int                boundary = 0;
+        int              boundary = 0;
         utf8proc_ssize_t k = utf8proc_decompose_char((int32_t)c, cp + out, (utf8proc_ssize_t)(room - out), UTF8PROC_DECOMPOSE | UTF8PROC_STABLE, &boundary);
         if (k < 0 || (size_t)k > room - out) return -1;
+        if (k > 1 && late((int32_t)c)) cp[out] = (int32_t)c, k = 1;
         out += (size_t)k;
         i += (size_t)len;
+    }
+    return (int64_t)out;
+}
+
+/* Composes in place what lies between late characters; the new length or -1. */
+static int64_t compose(int32_t *cp, size_t n)
+{
+    size_t out = 0;
+    for (size_t i = 0, j; i < n; i = j) {
+        for (j = i; j < n && !late(cp[j]);) j++;
+        if (j > i) {
+            utf8proc_ssize_t k = utf8proc_normalize_utf32(cp + i, (utf8proc_ssize_t)(j - i), UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+            if (k < 0) return -1;
+            memmove(cp + out, cp + i, (size_t)k * sizeof *cp);
+            out += (size_t)k;
+        }
+        while (j < n && late(cp[j])) cp[out++] = cp[j++];
     }
     return (int64_t)out;
 }
@@ -76,16 +107,15 @@ int nfc_normalise(const char *s, size_t n, char **out, size_t *out_n, aha_error 
     size_t   room;
     int32_t *cp = size_mul(n + 2, 4 * sizeof *cp, &room) ? mem_alloc(room) : NULL; /* [2n+4] and as many to order with */
     if (!cp) return error_set(e, AHA_ERR_NOMEM, "no memory to normalise %zu bytes of text", n);
-    int64_t          k = decompose(s, n, cp);
-    utf8proc_ssize_t m = -1;
+    int64_t k = decompose(s, n, cp), m = -1;
     if (k >= 0) {
         order_marks(cp, cp + 2 * n + 4, (size_t)k);
-        m = utf8proc_normalize_utf32(cp, k, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+        m = compose(cp, (size_t)k);
     }
     char *text = m < 0 ? NULL : mem_alloc((size_t)m * 4 + 1);
     if (text) {
         *out_n = 0;
-        for (utf8proc_ssize_t i = 0; i < m; i++) *out_n += (size_t)utf8_put(text + *out_n, (uint32_t)cp[i]);
+        for (int64_t i = 0; i < m; i++) *out_n += (size_t)utf8_put(text + *out_n, (uint32_t)cp[i]);
         *out = text;
     }
     mem_free(cp);

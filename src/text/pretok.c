@@ -31,6 +31,24 @@
     (CONTRACTION "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")
 #define OUR_LLAMA_WORDS(numbers) (CONTRACTION "[^\\r\\n" L N "]?[" L "]+|" numbers "| ?[^" WS L N "]+[\\r\\n]*|" SPACES)
 
+/* DeepSeek-LLM and V2: cased letters of the scripts that have case, ASCII and full-width punctuation, East Asian letters */
+#define LLM_LETTERS \
+    "[A-Za-z\\x{b5}\\x{c0}-\\x{d6}\\x{d8}-\\x{f6}\\x{f8}-\\x{1ba}\\x{1bc}-\\x{1bf}\\x{1c4}-\\x{293}\\x{295}-\\x{2af}" \
+    "\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37b}-\\x{37d}\\x{37f}\\x{386}\\x{388}-\\x{38a}\\x{38c}\\x{38e}-\\x{3a1}" \
+    "\\x{3a3}-\\x{3f5}\\x{3f7}-\\x{481}\\x{48a}-\\x{52f}\\x{531}-\\x{556}\\x{10a0}-\\x{10c5}\\x{13a0}-\\x{13f5}" \
+    "\\x{13f8}-\\x{13fd}\\x{1c90}-\\x{1cba}\\x{1cbd}-\\x{1cbf}\\x{1d00}-\\x{1d2b}\\x{1d6b}-\\x{1d77}\\x{1d79}-\\x{1d9a}" \
+    "\\x{1e00}-\\x{1f15}\\x{1f18}-\\x{1f1d}\\x{1f20}-\\x{1f45}\\x{1f48}-\\x{1f4d}\\x{1f50}-\\x{1f57}\\x{1f59}\\x{1f5b}" \
+    "\\x{1f5d}\\x{1f5f}-\\x{1f7d}\\x{1f80}-\\x{1fb4}\\x{1fb6}-\\x{1fbc}\\x{1fbe}\\x{1fc2}-\\x{1fc4}\\x{1fc6}-\\x{1fcc}" \
+    "\\x{1fd0}-\\x{1fd3}\\x{1fd6}-\\x{1fdb}\\x{1fe0}-\\x{1fec}\\x{1ff2}-\\x{1ff4}\\x{1ff6}-\\x{1ffc}\\x{2102}\\x{2107}" \
+    "\\x{210a}-\\x{2113}\\x{2115}\\x{2119}-\\x{211d}\\x{2124}\\x{2126}\\x{2128}\\x{212a}-\\x{212d}\\x{212f}-\\x{2134}" \
+    "\\x{2139}\\x{213c}-\\x{213f}\\x{2145}-\\x{2149}\\x{214e}\\x{2183}\\x{2184}\\x{2c00}-\\x{2c7b}\\x{2c7e}-\\x{2ce4}" \
+    "\\x{2ceb}-\\x{2cee}\\x{2cf2}\\x{2cf3}\\x{a640}-\\x{a66d}\\x{a680}-\\x{a69b}\\x{a722}-\\x{a76f}\\x{a771}-\\x{a787}" \
+    "\\x{a78b}-\\x{a78e}\\x{ab70}-\\x{abbf}\\x{fb00}-\\x{fb06}\\x{fb13}-\\x{fb17}\\x{ff21}-\\x{ff3a}\\x{ff41}-\\x{ff5a}" \
+    "\\x{10400}-\\x{1044f}\\x{104b0}-\\x{104d3}\\x{104d8}-\\x{104fb}\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}" \
+    "\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}]+"
+#define LLM_PUNCT "[!-/:-~！-／：-～‘-‟\u3000-。]+"
+#define LLM_ASIAN "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+
 const char PRETOK_GPT2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 const char *const PRETOK_DEEPSEEK[3] = {"\\p{N}{1,3}", DEEPSEEK_CJK, DEEPSEEK_WORDS("\r\n")};
 
@@ -46,6 +64,13 @@ static const struct Known {
     {LLAMA_WORDS("\\p{N}"), OUR_LLAMA_WORDS("[" N "]")},
     /* Llama 3 */
     {LLAMA_WORDS("\\p{N}{1,3}"), OUR_LLAMA_WORDS("[" N "]{1,3}")},
+    /* DeepSeek-LLM, V2: five stages, then single digits (its tokens hold no two) */
+    {"[\\r\\n]", "[\\r\\n]"},
+    {"\\s?" LLM_LETTERS, "[" WS "]?" LLM_LETTERS},
+    {"\\s?" LLM_PUNCT, "[" WS "]?" LLM_PUNCT},
+    {"\\s+$", "[" WS "]+\\z"},
+    {LLM_ASIAN, LLM_ASIAN},
+    {"\\p{N}+", "[" N "]+"},
     {PRETOK_GPT2, "'s|'t|'re|'ve|'m|'ll|'d| ?[" L "]+| ?[" N "]+| ?[^" WS L N "]+|[" WS "]+(?![^" WS "])|[" WS "]+"},
 };
 #undef L
@@ -119,6 +144,30 @@ int pretok_add(Pretok *p, const char *pattern, size_t n, const char *what, aha_e
     p->jit[p->n] = pcre2_jit_compile(re, PCRE2_JIT_COMPLETE) == 0; /* without it the same pieces, more slowly */
     p->re[p->n++] = re;
     return 0;
+}
+
+static const struct Family {
+    const char *name, *stage[PRETOK_STAGES_MAX];
+} FAMILY[] = {
+    {"deepseek-v3", {"\\p{N}{1,3}", DEEPSEEK_CJK, DEEPSEEK_WORDS("\r\n")}},
+    {"deepseek-r1-qwen", {LLAMA_WORDS("\\p{N}")}},
+    {"qwen2", {LLAMA_WORDS("\\p{N}")}},
+    {"llama-bpe", {LLAMA_WORDS("\\p{N}{1,3}")}},
+    {"deepseek-llm", {"[\r\n]", "\\s?" LLM_LETTERS, "\\s?" LLM_PUNCT, "\\s+$", LLM_ASIAN, "\\p{N}+"}},
+};
+
+int pretok_add_family(Pretok *p, const char *name, const char *what, aha_error *e)
+{
+    for (size_t i = 0; i < ARRAY_LEN(FAMILY); i++) {
+        int rc = 0;
+        if (strcmp(name, FAMILY[i].name)) continue;
+        for (size_t k = 0; k < PRETOK_STAGES_MAX && FAMILY[i].stage[k] && !rc; k++)
+            rc = pretok_add(p, FAMILY[i].stage[k], strlen(FAMILY[i].stage[k]), what, e);
+        return rc;
+    }
+    char quoted[80];
+    return error_set(e, AHA_ERR_UNSUPPORTED, "%s: tokenizer.ggml.pre: \"%s\", expected deepseek-v3, deepseek-r1-qwen, qwen2, llama-bpe or deepseek-llm",
+                     what, error_quote(quoted, sizeof quoted, name, strlen(name)));
 }
 
 void pretok_free(Pretok *p)

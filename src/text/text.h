@@ -31,6 +31,29 @@ bool tokenizer_is_added(const Tokenizer *t, int32_t id);
 bool tokenizer_is_control(const Tokenizer *t, int32_t id);    /* an added token that is special or spelled <...>: never shown */
 int  tokenizer_decode(const Tokenizer *t, const int32_t *id, size_t n, Buf *out);
 
+/* ---- from GGUF's metadata (gguf_vocab.c) ---- */
+typedef struct TextRef { /* a string that need not end with NUL */
+    const char *s;
+    uint64_t    n;
+} TextRef;
+/* The values of tokenizer.ggml.*, borrowed: whoever reads the file fills this in, unchecked.  NULL, 0 or -1: absent. */
+typedef struct GgufVocab {
+    TextRef        model, pre;
+    const TextRef *token;   /* [n] */
+    uint64_t       n;
+    const int32_t *type;    /* [n_type] token_type: as many as tokens */
+    uint64_t       n_type;
+    const TextRef *merge;   /* [n_merge] "left right" */
+    uint64_t       n_merge;
+    int64_t        bos, eos, pad; /* bos_token_id, eos_token_id, padding_token_id */
+    bool           add_bos;       /* add_bos_token: a template writes the token itself, so this adds none */
+    TextRef        chat_template; /* for chat_template_detect */
+} GgufVocab;
+/* The same tokenizer as the family's tokenizer.json gives: model "gpt2" (byte-level BPE) with pre "deepseek-v3",
+ * "deepseek-r1-qwen", "qwen2", "llama-bpe" or "deepseek-llm"; others are AHA_ERR_UNSUPPORTED and named.  Control and
+ * user-defined tokens are its added tokens; unused ones have no text.  Everything is checked here: AHA_ERR_FORMAT, _LIMIT. */
+int  tokenizer_from_gguf(Tokenizer **out, const GgufVocab *v, const char *what, aha_error *e);
+
 /* ---- making one (build.c) ---- */
 /* An ordinary tokenizer.json, as Hugging Face's tokenizers loads it and with the same ids there: byte-level BPE behind
  * DeepSeek-V3's pre-tokeniser.  Ids: R1's three special tokens (0, 1, 2), 256 bytes, the numbers 10..999, the words with the
@@ -62,39 +85,87 @@ const char *chat_template_name(ChatTemplate t);
 /* Recognises a model's own template by its features (re-uploads edit them); unknown: *known false and CHAT_R1. */
 ChatTemplate chat_template_detect(const char *jinja, size_t n, bool *known);
 
-typedef enum ChatRole { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT } ChatRole;
+typedef enum ChatRole { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL } ChatRole;
+typedef struct ChatCall { /* of a function, as the assistant asked for it */
+    const char *name;
+    size_t      n_name;
+    const char *args; /* JSON text, written as it is */
+    size_t      n_args;
+} ChatCall;
 typedef struct ChatMessage {
-    ChatRole    role;
-    const char *text;
-    size_t      n;
+    ChatRole        role;
+    const char     *text; /* of a tool: its result.  NULL: none */
+    size_t          n;
+    const ChatCall *call; /* [n_call] of an assistant, after its text */
+    int             n_call;
+    bool            prefix; /* of the last message, an assistant's without calls: the reply goes on where text ends */
 } ChatMessage;
+typedef enum ChatThink {
+    CHAT_THINK_TEMPLATE, /* as the template has it */
+    CHAT_THINK_FORCED,   /* <think> and a newline are written for the model, so that it cannot leave its thinking out */
+    CHAT_THINK_FREE      /* nothing is: the model opens its thinking itself, or does not */
+} ChatThink;
+typedef struct ChatOptions {
+    bool        add_generation; /* open the next assistant turn */
+    ChatThink   think;
+    const char *tools; /* JSON list of the functions that may be called, described after the system text; NULL: none */
+    size_t      n_tools;
+} ChatOptions;
 /* The ids of a conversation, appended to out: one beginning-of-sentence token, control tokens by id, texts as plain text;
  * the thinking of earlier assistant turns (up to and including the last </think>) is left out.  With add_generation the
- * prompt for the next assistant turn is open at the end; *think_open says whether the template already opened <think>.
- * A control token that the tokenizer lacks is AHA_ERR_UNSUPPORTED naming it.  On an error out is as before. */
+ * prompt for the next assistant turn is open at the end; *think_open says whether the reply begins inside the thinking.
+ * After tool results the reply just goes on, without <think>.  A last message with prefix is left open instead: its own
+ * <think> and </think> become tokens and its thinking stays, for the model is to go on from it.
+ * A tokenizer that lacks the tool markers (the distills') has them spelled, as its models were trained.  Lacking another
+ * control token is AHA_ERR_UNSUPPORTED naming it.  tools that are no list of functions, a prefix in another place, calls
+ * of another role: AHA_ERR_ARG or _FORMAT.  On an error out is as before.  docs/templates.md has every form. */
+int chat_render_with(const Tokenizer *t, ChatTemplate tpl, const ChatMessage *m, int n, const ChatOptions *o, Ids *out,
+                     bool *think_open, aha_error *e);
 int chat_render(const Tokenizer *t, ChatTemplate tpl, const ChatMessage *m, int n, bool add_generation, Ids *out,
                 bool *think_open, aha_error *e);
+/* The description of tools that chat_render_with inserts, as text (chat_tools.c).  No R1 template renders tools itself.
+ * tools: a JSON list of {"type": "function", "function": {"name", ...}}, or of the functions themselves.  A function's
+ * JSON keeps its numbers and strings byte for byte; only white space is made even.  AHA_ERR_FORMAT names the entry. */
+int chat_tools_text(const char *tools, size_t n, Buf *out, aha_error *e);
 
-/* ---- splitting a reply (reply.c) ---- token by token into thinking and answer; control tokens never leak ----
+/* ---- splitting a reply (reply.c) ---- token by token into thinking, answer and tool calls; control tokens never leak ----
  * <think> and </think> are the tokens, wherever they come; a reply without them is all answer.  Text of either part has no
- * newlines before it and no white space after it; when a part resumes, an empty line comes between. */
+ * newlines before it and no white space after it; when a part resumes, an empty line comes between.
+ * Tool calls are recognised in the answer only: by their markers' ids, or, where the tokenizer lacks these, by the markers'
+ * text, however it is cut into tokens.  Nothing between their markers is text of the answer, nor are results of tools that
+ * the model makes up. */
 typedef enum ReplyPart { REPLY_THINKING, REPLY_ANSWER } ReplyPart;
+typedef struct ReplyCall { /* valid UTF-8, NUL-terminated, owned by the reply */
+    char  *name, *args; /* args: the text of the arguments, "" perhaps */
+    size_t n_args;
+    bool   complete; /* false: the reply ended before the call did */
+    bool   valid;    /* complete, with a name, and args are a JSON object */
+} ReplyCall;
+typedef enum ReplyPlace { REPLY_IN_TEXT, REPLY_IN_CALLS, REPLY_IN_CALL, REPLY_IN_ARGS, REPLY_IN_OUTPUTS } ReplyPlace;
 typedef struct Reply {
     const Tokenizer *tok;
     ReplyPart  part;
+    ReplyPlace place;    /* REPLY_IN_TEXT while thinking */
     bool       started;  /* something of this stretch of the part was seen (leading newlines are dropped) */
     bool       running;  /* something of it was given out */
     bool       given[2]; /* something of the part was given out, in this stretch or an earlier one */
+    bool       spelled;  /* tool markers come as text */
+    bool       no_memory;
     Utf8Stream utf8;
     int32_t    think, end_think, eos, user; /* ids or -1 */
-    Buf        text;     /* scratch */
-    Buf        held;     /* trailing white space not yet known to be inside the part */
+    int32_t    marker[9]; /* ids of the tool markers */
+    Buf        text;      /* scratch */
+    Buf        held;      /* trailing white space not yet known to be inside the part */
+    Buf        maybe;     /* text that may be the beginning of a marker */
+    Buf        type, body; /* of the call being read: what stands before and after the separator */
+    ReplyCall *call;      /* [n_call] read so far; the last may be unfinished once the reply ended */
+    int        n_call, cap_call;
 } Reply;
 void reply_init(Reply *r, const Tokenizer *t, bool think_open);
 /* Feeds one id; *part says which part the text appended to out (valid UTF-8) belongs to.  false: id is an end of the
  * reply: end of sentence, or the start of a user's turn.  Without memory out->failed is set. */
 bool reply_push(Reply *r, int32_t id, ReplyPart *part, Buf *out);
-void reply_end(Reply *r, ReplyPart *part, Buf *out); /* what is still held and can be given */
+void reply_end(Reply *r, ReplyPart *part, Buf *out); /* what is still held and can be given; an open call is taken as it is */
 void reply_free(Reply *r);
 
 #endif

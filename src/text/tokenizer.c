@@ -168,52 +168,60 @@ static bool spelled_alike(const char *s, size_t n)
     return true;
 }
 
-int tok_build(Tokenizer *t, const TokSpec *spec, int vocab, size_t n_merges, const char *what, aha_error *e)
+/* DeepSeek-LLM's vocabulary has the bytes that no UTF-8 holds (C0, C1, F5 and up) as added tokens, spelled by their letters. */
+static int32_t byte_token(const Tokenizer *t, uint8_t byte)
+{
+    char    letter[4], c = (char)byte;
+    int32_t id = bpe_find(&t->bpe, &c, 1);
+    return id >= 0 ? id : added_id(t, letter, (size_t)utf8_put(letter, bytemap_char(byte)));
+}
+
+int tok_build(Tokenizer *t, const TokSpec *spec, int vocab, size_t n_merges, const TokSource *from, aha_error *e)
 {
     char quoted[80];
     t->vocab = vocab;
     int rc = build_blob(t, spec, e);
     if (!rc) rc = bpe_init(&t->bpe, (size_t)vocab, n_merges, e);
     for (int i = 0; i < ADDED_SETS && !rc; i++) rc = build_added(t, i, e);
-    if (rc) return error_prefix(e, rc, "%s", what);
+    if (rc) return error_prefix(e, rc, "%s", from->what);
     t->bpe.blob = t->blob;
     t->bpe.off = t->off;
     for (int id = 0; id < vocab; id++) {
         size_t      n;
         const char *s = token_at(t, id, &n);
         if ((t->flags[id] & SPEC_ADDED) && added_id(t, s, n) != id)
-            return error_set(e, AHA_ERR_FORMAT, "%s: added_tokens[\"%s\"]: has the ids %d and %d, expected one", what,
+            return error_set(e, AHA_ERR_FORMAT, "%s: %s[\"%s\"]: has the ids %d and %d, expected one", from->what, from->added,
                              error_quote(quoted, sizeof quoted, s, n), id, added_id(t, s, n));
         if (!(t->flags[id] & SPEC_VOCAB) || ((t->flags[id] & SPEC_ADDED) && !spelled_alike(s, n))) continue;
         if (!bpe_add_token(&t->bpe, id))
-            return error_set(e, AHA_ERR_FORMAT, "%s: model.vocab: id %d and id %d have the same bytes", what, id, bpe_find(&t->bpe, s, n));
+            return error_set(e, AHA_ERR_FORMAT, "%s: %s: id %d and id %d have the same bytes, expected one token", from->what, from->tokens, id,
+                             bpe_find(&t->bpe, s, n));
     }
     for (int c = 0; c < 256; c++) {
-        char byte = (char)c;
-        t->bpe.byte_id[c] = bpe_find(&t->bpe, &byte, 1);
+        t->bpe.byte_id[c] = byte_token(t, (uint8_t)c);
         if (t->bpe.byte_id[c] < 0)
-            return error_set(e, AHA_ERR_FORMAT, "%s: model.vocab: no token for the byte 0x%02x, expected all 256", what, (unsigned)c);
+            return error_set(e, AHA_ERR_FORMAT, "%s: %s: no token for the byte 0x%02x, expected all 256", from->what, from->tokens, (unsigned)c);
     }
     return 0;
 }
 
-int tok_add_merge(Tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, uint32_t rank, const char *what, aha_error *e)
+int tok_add_merge(Tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, uint32_t rank, const TokSource *from, aha_error *e)
 {
     char    bytes[2 * TOK_BYTES_MAX], quoted[80];
     int64_t a = nl > TOK_BYTES_MAX ? -1 : bytemap_decode(bytes, left, nl);
     int32_t l = a > 0 ? bpe_find(&t->bpe, bytes, (size_t)a) : -1;
     if (l < 0)
-        return error_set(e, AHA_ERR_FORMAT, "%s: model.merges[%u]: \"%s\", expected a token of model.vocab", what, rank,
-                         error_quote(quoted, sizeof quoted, left, nl));
+        return error_set(e, AHA_ERR_FORMAT, "%s: %s[%u]: \"%s\", expected a token of %s", from->what, from->merges, rank,
+                         error_quote(quoted, sizeof quoted, left, nl), from->tokens);
     int64_t b = nr > TOK_BYTES_MAX ? -1 : bytemap_decode(bytes + a, right, nr);
     int32_t r = b > 0 ? bpe_find(&t->bpe, bytes + a, (size_t)b) : -1;
     if (r < 0)
-        return error_set(e, AHA_ERR_FORMAT, "%s: model.merges[%u]: \"%s\", expected a token of model.vocab", what, rank,
-                         error_quote(quoted, sizeof quoted, right, nr));
+        return error_set(e, AHA_ERR_FORMAT, "%s: %s[%u]: \"%s\", expected a token of %s", from->what, from->merges, rank,
+                         error_quote(quoted, sizeof quoted, right, nr), from->tokens);
     int32_t both = bpe_find(&t->bpe, bytes, (size_t)(a + b));
     if (both < 0)
-        return error_set(e, AHA_ERR_FORMAT, "%s: model.merges[%u]: joins to \"%s\", expected a token of model.vocab", what, rank,
-                         error_quote(quoted, sizeof quoted, bytes, (size_t)(a + b)));
+        return error_set(e, AHA_ERR_FORMAT, "%s: %s[%u]: joins to \"%s\", expected a token of %s", from->what, from->merges, rank,
+                         error_quote(quoted, sizeof quoted, bytes, (size_t)(a + b)), from->tokens);
     bpe_add_merge(&t->bpe, l, r, rank, both);
     return 0;
 }

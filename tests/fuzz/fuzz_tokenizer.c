@@ -40,7 +40,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < sizeof TEXT / sizeof TEXT[0]; i++)
         for (unsigned flags = 0; flags < 2; flags++) use(t, TEXT[i], strlen(TEXT[i]), flags);
     use(t, (const char *)data, size < 4096 ? size : 4096, TOK_SPECIAL);
-    ChatMessage m[] = {{ROLE_SYSTEM, "s", 1}, {ROLE_USER, TEXT[1], strlen(TEXT[1])}, {ROLE_ASSISTANT, TEXT[2], strlen(TEXT[2])}};
+    ChatMessage m[] = {{.role = ROLE_SYSTEM, .text = "s", .n = 1},
+                       {.role = ROLE_USER, .text = TEXT[1], .n = strlen(TEXT[1])},
+                       {.role = ROLE_ASSISTANT, .text = TEXT[2], .n = strlen(TEXT[2])}};
     for (int tpl = 0; tpl < CHAT_COUNT; tpl++) {
         Ids  ids = {0};
         bool open;
