@@ -5,6 +5,7 @@
 #include <string.h>
 
 enum { PATH_CAP = 4096, MANIFEST_MAX = 1 << 16 };
+#define FORMAT "aha-checkpoint-1"
 
 /* ---- the tensors of a state ---- */
 typedef struct Part {
@@ -125,10 +126,10 @@ static void manifest_write(const Manifest *m, Buf *b)
     uint64_t elapsed, norm;
     memcpy(&elapsed, &m->s.elapsed_s, 8);
     memcpy(&norm, &m->norm_mean, 8);
-    buf_fmt(b, "{\"format\":\"aha-checkpoint-1\",\"file\":\"%s\",\"hash\":\"%016llx\",\"recipe\":\"%016llx\",\n", m->file,
+    buf_fmt(b, "{\"format\":\"" FORMAT "\",\"file\":\"%s\",\"hash\":\"%016llx\",\"recipe\":\"%016llx\",\n", m->file,
             (unsigned long long)m->hash, (unsigned long long)m->s.recipe_hash);
-    buf_fmt(b, " \"stage\":%d,\"step\":%lld,\"item\":%lld,\"tokens\":%lld,\"metrics_bytes\":%lld,\n", m->s.stage, (long long)m->s.step,
-            (long long)m->s.item, (long long)m->s.tokens, (long long)m->s.metrics_bytes);
+    buf_fmt(b, " \"stage\":%d,\"step\":%lld,\"item\":%lld,\"tokens\":%lld,\"checked\":%lld,\"metrics_bytes\":%lld,\n", m->s.stage,
+            (long long)m->s.step, (long long)m->s.item, (long long)m->s.tokens, (long long)m->s.checked, (long long)m->s.metrics_bytes);
     buf_fmt(b, " \"has_model\":%s,\"optim_step\":%lld,\"skips\":%lld,\"elapsed_bits\":\"%016llx\",\"norm_mean_bits\":\"%016llx\"}\n",
             m->s.has_model ? "true" : "false", (long long)m->optim_step, (long long)m->skips, (unsigned long long)elapsed,
             (unsigned long long)norm);
@@ -145,6 +146,7 @@ static int get_hex(const Json *j, const char *what, const char *key, uint64_t *o
         if (!s[i] || !at) return error_set(e, AHA_ERR_FORMAT, "%s: %s is no 16-digit hexadecimal number", what, key);
         v = v << 4 | (uint64_t)(at - "0123456789abcdef");
     }
+    if (s[16]) return error_set(e, AHA_ERR_FORMAT, "%s: %s is no 16-digit hexadecimal number", what, key);
     memcpy(out, &v, 8);
     return 0;
 }
@@ -152,10 +154,12 @@ static int get_hex(const Json *j, const char *what, const char *key, uint64_t *o
 static int manifest_fields(Manifest *m, const Json *j, const char *what, aha_error *e)
 {
     const int64_t big = INT64_MAX >> 1;
-    const char   *file;
+    const char   *format, *file;
     int64_t       stage = 0;
     uint64_t      bits[2];
-    int           rc = json_get_str(j, what, "file", true, &file, e);
+    int           rc = json_get_str(j, what, "format", true, &format, e);
+    if (rc == 0 && strcmp(format, FORMAT) != 0) rc = error_set(e, AHA_ERR_UNSUPPORTED, "%s: format is not " FORMAT, what);
+    if (rc == 0) rc = json_get_str(j, what, "file", true, &file, e);
     if (rc == 0) rc = get_hex(j, what, "hash", &m->hash, e);
     if (rc == 0) rc = get_hex(j, what, "recipe", &m->s.recipe_hash, e);
     if (rc == 0) rc = json_get_int(j, what, "stage", true, 0, 1000, &stage, e);
@@ -166,6 +170,8 @@ static int manifest_fields(Manifest *m, const Json *j, const char *what, aha_err
     if (rc == 0) rc = json_get_int(j, what, "optim_step", true, 0, big, &m->optim_step, e);
     if (rc == 0) rc = json_get_int(j, what, "skips", true, 0, 1000, &m->skips, e);
     if (rc == 0) rc = json_get_bool(j, what, "has_model", true, &m->s.has_model, e);
+    m->s.checked = m->s.has_model ? m->s.step : -1; /* what older manifests mean: they were written behind a check only */
+    if (rc == 0) rc = json_get_int(j, what, "checked", false, -1, big, &m->s.checked, e);
     if (rc == 0) rc = get_hex(j, what, "elapsed_bits", &bits[0], e);
     if (rc == 0) rc = get_hex(j, what, "norm_mean_bits", &bits[1], e);
     if (rc) return rc;

@@ -12,6 +12,7 @@ typedef struct RunState {
     int64_t  step;         /* updates (rounds for grpo) done in it */
     int64_t  item;         /* samples of its data used */
     int64_t  tokens;       /* done in it */
+    int64_t  checked;      /* the step of its last held-out check, -1: there was none */
     double   elapsed_s;    /* spent in it */
     int64_t  metrics_bytes; /* of metrics.jsonl that belong to this state */
     uint64_t recipe_hash;  /* another recipe's checkpoint is refused */

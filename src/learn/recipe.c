@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RECIPE_BYTES_MAX = 1 << 20, SHARE_MAX = 1000000 };
+enum { RECIPE_BYTES_MAX = 1 << 20, SHARE_MAX = 1000000, VOCAB_ANY = 1024 /* the tokenizer's is known later */ };
 
 typedef enum ValueType { V_INT, V_COUNT /* 6M, 30k */, V_NUM, V_BOOL, V_STR, V_TASKS, V_VARIANT } ValueType;
 
@@ -252,6 +252,13 @@ static char *trim(char *s)
     return s;
 }
 
+/* The names of runs, stages and files become paths and text of reports: letters, digits and . _ - and no dot in front. */
+static bool name_is_simple(const char *s)
+{
+    static const char ALLOWED[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    return *s && *s != '.' && s[strspn(s, ALLOWED)] == 0;
+}
+
 /* "[model]" or "[KIND NAME]" */
 static int open_section(Recipe *r, const Line *l, char *inner, const char **section, aha_error *e)
 {
@@ -263,8 +270,12 @@ static int open_section(Recipe *r, const Line *l, char *inner, const char **sect
     if (space) *space = 0;
     for (int k = 0; k < STAGE_COUNT; k++) {
         if (strcmp(inner, STAGE_KIND[k]) != 0) continue;
-        if (!name || !*name || strlen(name) >= sizeof r->stage[0].name || !file_name_is_plain(name, strlen(name)))
-            return error_set(e, AHA_ERR_FORMAT, "%s:%d: expected [%s NAME] with a short plain name", l->what, l->number, inner);
+        if (!name || strlen(name) >= sizeof r->stage[0].name || !name_is_simple(name))
+            return error_set(e, AHA_ERR_FORMAT, "%s:%d: expected [%s NAME] with a short name of letters, digits and . _ -", l->what, l->number,
+                             inner);
+        if (strcmp(name, "checkpoint") == 0)
+            return error_set(e, AHA_ERR_FORMAT, "%s:%d: a stage named checkpoint: the run keeps its own state in a folder of that name", l->what,
+                             l->number);
         for (int i = 0; i < r->n_stage; i++)
             if (strcmp(r->stage[i].name, name) == 0)
                 return error_set(e, AHA_ERR_FORMAT, "%s:%d: a second stage named %s", l->what, l->number, name);
@@ -343,11 +354,17 @@ static int check_tasks(const Stage *s, const char *what, aha_error *e)
     return 0;
 }
 
+/* Whether a stage has replies of its own written. */
+static bool asks(const Stage *s)
+{
+    return s->kind == STAGE_GRPO || s->kind == STAGE_SAMPLE || s->kind == STAGE_EVAL || s->eval_every > 0;
+}
+
 /* What single keys cannot say. */
 static int check(const Recipe *r, const char *what, aha_error *e)
 {
-    if (!r->name[0] || !file_name_is_plain(r->name, strlen(r->name)))
-        return error_set(e, AHA_ERR_FORMAT, "%s: expected name = a plain file name", what);
+    if (!name_is_simple(r->name))
+        return error_set(e, AHA_ERR_FORMAT, "%s: expected name = a name of letters, digits and . _ -", what);
     if (r->n_stage == 0) return error_set(e, AHA_ERR_FORMAT, "%s: no stages", what);
     for (int i = 0; i < r->n_stage; i++) {
         const Stage *s = &r->stage[i];
@@ -359,10 +376,35 @@ static int check(const Recipe *r, const char *what, aha_error *e)
             return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has no budget: tokens = ...", what, s->name);
         if ((s->kind == STAGE_SFT || s->kind == STAGE_SAMPLE) && !s->file[0])
             return error_set(e, AHA_ERR_FORMAT, "%s: stage %s names no file", what, s->name);
+        if (s->file[0] && !name_is_simple(s->file)) /* it is written to, and a recipe may come from anywhere */
+            return error_set(e, AHA_ERR_FORMAT, "%s: stage %s: file leads out of the run's folder, expected a name of letters, digits and . _ -",
+                             what, s->name);
+        if (asks(s) && s->max_new >= r->context) /* found here, and not behind hours of training */
+            return error_set(e, AHA_ERR_FORMAT, "%s: stage %s: max_new is %d, expected less than the context of %d", what, s->name, s->max_new,
+                             r->context);
         if (s->kind == STAGE_GRPO && s->minibatches > s->questions)
             return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has %d minibatches for %d questions", what, s->name, s->minibatches, s->questions);
     }
     return 0;
+}
+
+/* The border of model files judges: what it would refuse to read is not trained either. */
+int recipe_check_model(const Recipe *r, const char *what, aha_error *e)
+{
+    Config c = r->model, again;
+    char  *text;
+    int    rc;
+    bool   trains = false;
+    for (int i = 0; i < r->n_stage; i++)
+        trains = trains || r->stage[i].kind == STAGE_PRETRAIN || r->stage[i].kind == STAGE_SFT || r->stage[i].kind == STAGE_GRPO;
+    if (!trains) return 0;
+    if (c.n_dense_first > c.n_layer)
+        return error_set(e, AHA_ERR_FORMAT, "%s: n_dense_first is %d, expected at most n_layer, %d", what, c.n_dense_first, c.n_layer);
+    c.vocab = VOCAB_ANY;
+    if ((rc = config_write(&c, r->save_type, &text, e)) != 0) return rc;
+    rc = config_parse(&again, text, strlen(text), "[model] as config.json", e);
+    mem_free(text);
+    return rc ? error_prefix(e, rc, "%s", what) : 0;
 }
 
 int recipe_parse(Recipe *r, const char *text, size_t n, const char *what, aha_error *e)
@@ -408,6 +450,7 @@ int recipe_read(Recipe *r, const char *path, aha_error *e)
     if ((rc = file_read_all(with, RECIPE_BYTES_MAX, &text, &n, e)) != 0) return rc;
     rc = recipe_parse(r, text, n, with, e);
     mem_free(text);
+    if (rc == 0 && (rc = recipe_check_model(r, with, e)) != 0) recipe_free(r);
     return rc;
 }
 

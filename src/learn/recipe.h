@@ -70,6 +70,8 @@ typedef struct Recipe {
 /* path: the file, or without its ".ini".  Unknown keys and sections are errors that name the line and the nearest key. */
 int  recipe_read(Recipe *r, const char *path, aha_error *e);
 int  recipe_parse(Recipe *r, const char *text, size_t n, const char *what, aha_error *e);
+/* Whether a model of that shape can be made, saved and opened again; recipe_read asks it of every recipe that trains. */
+int  recipe_check_model(const Recipe *r, const char *what, aha_error *e);
 void recipe_free(Recipe *r);
 /* The tasks that a stage names, each once; how many. */
 int  stage_tasks(const Stage *s, const Task *out[TASKS_MAX]);

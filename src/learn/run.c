@@ -28,6 +28,13 @@ int run_log(Run *r, const Stage *s, const char *kind, int64_t step, const Buf *f
     return rc;
 }
 
+void log_num(Buf *fields, const char *key, int digits, double v)
+{
+    buf_fmt(fields, "%s\"%s\":", fields->n ? "," : "", key);
+    if (isfinite(v)) buf_fmt(fields, "%.*f", digits, v);
+    else buf_str(fields, "null");
+}
+
 void run_progress(Run *r, const Stage *s, int64_t done, int64_t total, bool force, const char *fmt, ...)
 {
     LearnProgress p = {.stage = s->name, .kind = s->kind, .done = done, .total = total, .elapsed_s = run_elapsed(r), .left_s = -1};
@@ -143,16 +150,11 @@ static int training_save(Training *t, aha_error *e)
     return rc;
 }
 
-int training_tick(Training *t, aha_error *e)
+int training_stop(Training *t, aha_error *e)
 {
-    Run *r = t->run;
-    int  rc = 0;
-    if (run_stopping(r)) {
-        rc = training_save(t, e);
-        return rc ? rc : error_set(e, AHA_ERR_CANCELLED, "stopped after step %lld of %s; the same command goes on from there", (long long)r->state.step, t->st->name);
-    }
-    if ((double)(time_now_ns() - r->saved_ns) * 1e-9 >= r->recipe.checkpoint_s) rc = training_save(t, e);
-    return rc;
+    int rc = training_save(t, e);
+    return rc ? rc : error_set(e, AHA_ERR_CANCELLED, "stopped after step %lld of %s; the same command goes on from there",
+                               (long long)t->run->state.step, t->st->name);
 }
 
 static int write_text(const char *dir, const char *name, const char *text, aha_error *e)
@@ -226,12 +228,34 @@ static int eval_task(Training *t, const Task *task, int64_t step, aha_error *e)
     return rc;
 }
 
-int training_eval(Training *t, int64_t step, aha_error *e)
+/* Held-out accuracy of the model as it is, logged as an "eval" line for each of the stage's tasks.  Stopped meanwhile, it is
+ * all still to be done. */
+static int training_eval(Training *t, aha_error *e)
 {
+    Run        *r = t->run;
     const Task *task[TASKS_MAX];
+    int64_t     before = r->state.metrics_bytes;
     int         n = stage_tasks(t->st, task), rc = 0;
     engine_weights_changed(t->engine);
-    for (int i = 0; i < n && rc == 0; i++) rc = eval_task(t, task[i], step, e);
+    for (int i = 0; i < n && rc == 0; i++) rc = eval_task(t, task[i], r->state.step, e);
+    if (rc == 0) {
+        r->state.checked = r->state.step;
+    } else if (rc == AHA_ERR_CANCELLED) {
+        r->state.metrics_bytes = before;
+        rc = training_stop(t, e);
+    }
+    return rc;
+}
+
+int training_tick(Training *t, bool first, aha_error *e)
+{
+    Run *r = t->run;
+    int  every = t->st->eval_every, rc = 0;
+    bool due = every > 0 && r->state.step % every == 0 && r->state.checked < r->state.step && (first || r->state.step > 0);
+    if (due) rc = training_eval(t, e);
+    if (rc) return rc;
+    if (run_stopping(r)) return training_stop(t, e);
+    if ((double)(time_now_ns() - r->saved_ns) * 1e-9 >= r->recipe.checkpoint_s) rc = training_save(t, e);
     return rc;
 }
 
@@ -266,9 +290,12 @@ static int resume(Run *r, aha_error *e)
     if (rc == 0) rc = checkpoint_peek(r->checkpoint_dir, &r->state, &found, e);
     if (rc == 0 && found && r->state.recipe_hash != recipe_hash(r))
         return error_set(e, AHA_ERR_STATE, "%s holds a run of another recipe or seed: choose another --out, or --fresh to start over", r->dir);
-    if (rc == 0 && !found) r->state = (RunState){.recipe_hash = recipe_hash(r)};
+    if (rc == 0 && !found) r->state = (RunState){.recipe_hash = recipe_hash(r), .checked = -1};
     if (rc == 0) rc = path_join(path, sizeof path, r->dir, "metrics.jsonl", e);
     if (rc == 0) rc = file_append(&r->metrics, path, e);
+    if (rc == 0 && r->metrics.size < r->state.metrics_bytes) /* cutting it to that would fill it up with NULs */
+        return error_set(e, AHA_ERR_STATE, "%s has %lld bytes, the checkpoint knows of %lld: bring it back, or --fresh to start over", path,
+                         (long long)r->metrics.size, (long long)r->state.metrics_bytes);
     if (rc == 0) rc = file_truncate(&r->metrics, r->state.metrics_bytes, e);
     if (rc == 0) rc = path_join(path, sizeof path, r->dir, "recipe.ini", e);
     if (rc == 0) rc = file_write_atomic(path, r->recipe.text, strlen(r->recipe.text), e);
@@ -358,8 +385,10 @@ static int run_stages(Run *r, aha_error *e)
         r->elapsed_before = r->state.elapsed_s;
         r->started_ns = time_now_ns();
         rc = run_stage(r, s, e);
+        if (rc == AHA_ERR_CANCELLED && (s->kind == STAGE_EVAL || s->kind == STAGE_SAMPLE))
+            error_set(e, rc, "stopped in %s, which the same command begins anew", s->name);
         if (rc) break;
-        r->state = (RunState){.stage = i + 1, .metrics_bytes = r->state.metrics_bytes, .recipe_hash = r->state.recipe_hash};
+        r->state = (RunState){.stage = i + 1, .checked = -1, .metrics_bytes = r->state.metrics_bytes, .recipe_hash = r->state.recipe_hash};
         rc = file_sync(&r->metrics, e);
         if (rc == 0) rc = checkpoint_save(r->checkpoint_dir, &r->state, NULL, NULL, e);
         if (rc == 0) rc = report_write(r->dir, e);

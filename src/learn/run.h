@@ -27,6 +27,8 @@ typedef struct Run {
 
 /* One line of metrics.jsonl: the fields that every line has, then `fields` (without braces). */
 int  run_log(Run *r, const Stage *s, const char *kind, int64_t step, const Buf *fields, aha_error *e);
+/* "key":value for such fields, null for what is no finite number: JSON has no word for it, and a bad step is logged too. */
+void log_num(Buf *fields, const char *key, int digits, double v);
 void run_progress(Run *r, const Stage *s, int64_t done, int64_t total, bool force, const char *fmt, ...) PRINTF_LIKE(6, 7);
 bool run_stopping(const Run *r);
 double run_elapsed(const Run *r); /* seconds of this stage */
@@ -41,18 +43,23 @@ typedef struct Training {
     Model       *ref; /* grpo with a KL term: the reference, and a trainer is not needed for it */
 } Training;
 int  training_begin(Training *t, Run *r, const Stage *s, int seqs_max, aha_error *e);
-/* After each update: checkpoint when it is time; AHA_ERR_CANCELLED (with a checkpoint) when asked to stop. */
-int  training_tick(Training *t, aha_error *e);
+/* Between updates: the held-out check that is due (every eval_every updates, before the first one too when `first`), then a
+ * checkpoint when it is time; AHA_ERR_CANCELLED (with a checkpoint) when asked to stop. */
+int  training_tick(Training *t, bool first, aha_error *e);
+/* Asked to stop within an update that has changed nothing yet: a checkpoint, then AHA_ERR_CANCELLED. */
+int  training_stop(Training *t, aha_error *e);
 /* Writes the stage's model folder and its f32 weights; the state moves to the next stage. */
 int  training_end(Training *t, aha_error *e);
 void training_free(Training *t);
-/* Held-out accuracy of the model as it is, logged as an "eval" line for each of the stage's tasks. */
-int  training_eval(Training *t, int64_t step, aha_error *e);
 /* The rate's factor: warm-up by steps, then 1, then linear to lr_min over the last `decay` share of progress in [0,1]. */
 double lr_factor(const Stage *s, int64_t step, double progress);
 
 /* One of a stage's tasks, by the shares that it has at this progress in [0,1] and a number u in [0,1). */
 const Task *stage_pick_task(const Stage *s, double progress, double u);
+
+/* advantage[i] = (reward[i] - mean) / std of a group of n, undivided unless divide_std; all 0, and true, where nothing tells the
+ * rewards apart (stage_grpo.c). */
+bool group_advantages(const float *reward, int n, bool divide_std, float *advantage);
 
 int stage_lm(Run *r, const Stage *s, aha_error *e);     /* pretrain and sft: stage_lm.c */
 int stage_grpo(Run *r, const Stage *s, aha_error *e);   /* stage_grpo.c */

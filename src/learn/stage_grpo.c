@@ -32,10 +32,11 @@ typedef struct Round {
     Graded   *graded;   /* [n] */
     Sample   *sample;   /* [n] of a minibatch */
     int       n_sample;
+    float    *reward, *advantage; /* [group] */
     /* sums over a round's updates */
     double    clipped, kl, entropy;
     int64_t   rows;
-    int       dropped;
+    int       dropped, skipped; /* groups without a lesson; updates not done */
 } Round;
 
 static int round_init(Round *d, Training *t, aha_error *e)
@@ -49,7 +50,9 @@ static int round_init(Round *d, Training *t, aha_error *e)
     d->roll = mem_zalloc((size_t)d->n, sizeof *d->roll);
     d->graded = mem_zalloc((size_t)d->n, sizeof *d->graded);
     d->sample = mem_zalloc((size_t)d->n, sizeof *d->sample);
-    if (d->problem && d->prompt && d->roll && d->graded && d->sample) return 0;
+    d->reward = mem_zalloc((size_t)s->group, sizeof *d->reward);
+    d->advantage = mem_zalloc((size_t)s->group, sizeof *d->advantage);
+    if (d->problem && d->prompt && d->roll && d->graded && d->sample && d->reward && d->advantage) return 0;
     return error_set(e, AHA_ERR_NOMEM, "cannot get memory for %d replies", d->n);
 }
 
@@ -63,7 +66,7 @@ static void round_clear(Round *d)
     if (d->graded) memset(d->graded, 0, (size_t)d->n * sizeof *d->graded);
     d->clipped = d->kl = d->entropy = 0;
     d->rows = 0;
-    d->dropped = 0;
+    d->dropped = d->skipped = 0;
 }
 
 static void round_free(Round *d)
@@ -75,6 +78,8 @@ static void round_free(Round *d)
     mem_free(d->roll);
     mem_free(d->graded);
     mem_free(d->sample);
+    mem_free(d->reward);
+    mem_free(d->advantage);
 }
 
 /* ---- rollouts and rewards ---- */
@@ -112,6 +117,16 @@ static double overlong(const Stage *s, int n_new)
     return s->overlong > 0 && n_new > from ? -(double)(n_new - from) / s->overlong : 0;
 }
 
+bool group_advantages(const float *reward, int n, bool divide_std, float *advantage)
+{
+    double mean = 0, var = 0, std;
+    for (int k = 0; k < n; k++) mean += (double)reward[k] / n;
+    for (int k = 0; k < n; k++) var += pow((double)reward[k] - mean, 2) / n;
+    std = sqrt(var);
+    for (int k = 0; k < n; k++) advantage[k] = std < 1e-6 ? 0 : (float)(((double)reward[k] - mean) / (divide_std ? std + 1e-6 : 1));
+    return std < 1e-6;
+}
+
 static void grade(Round *d, int64_t step)
 {
     const Stage *s = d->t->st;
@@ -128,15 +143,10 @@ static void grade(Round *d, int64_t step)
         if (s->random_reward) g->reward = rng_uniform(d->t->run->seed ^ STREAM_COIN, (uint64_t)step, (uint64_t)i) < 0.5f ? 1 : 0;
     }
     for (int q = 0; q < s->questions; q++) {
-        double mean = 0, var = 0, std;
-        for (int k = 0; k < s->group; k++) mean += (double)d->graded[q * s->group + k].reward / s->group;
-        for (int k = 0; k < s->group; k++) var += pow((double)d->graded[q * s->group + k].reward - mean, 2) / s->group;
-        std = sqrt(var);
-        d->dropped += std < 1e-6;
-        for (int k = 0; k < s->group; k++) {
-            Graded *g = &d->graded[q * s->group + k];
-            g->advantage = std < 1e-6 ? 0 : (float)(((double)g->reward - mean) / (s->divide_std ? std + 1e-6 : 1));
-        }
+        Graded *g = &d->graded[q * s->group];
+        for (int k = 0; k < s->group; k++) d->reward[k] = g[k].reward;
+        d->dropped += group_advantages(d->reward, s->group, s->divide_std, d->advantage);
+        for (int k = 0; k < s->group; k++) g[k].advantage = d->advantage[k];
     }
 }
 
@@ -222,8 +232,10 @@ static int learn_round(Round *d, int64_t step, StepStats *last, aha_error *e)
         rc = minibatch(d, m * s->questions / s->minibatches, (m + 1) * s->questions / s->minibatches, e);
         if (rc == 0 && d->n_sample == 0) continue;
         if (rc == 0) rc = trainer_accumulate(&d->t->t, d->sample, d->n_sample, &obj, NULL, e);
-        if (rc == 0) rc = trainer_update(&d->t->t, lr_factor(s, step * s->minibatches + m, (double)step / s->steps), &st, e);
-        if (rc == 0 && (st.grad_norm > last->grad_norm || m == 0)) *last = st;
+        if (rc) break;
+        rc = trainer_update(&d->t->t, lr_factor(s, step * s->minibatches + m, (double)step / s->steps), &st, e);
+        d->skipped += st.skipped;
+        if (m == 0 || (isfinite(last->grad_norm) && !(st.grad_norm <= last->grad_norm))) *last = st; /* the largest; no number before any */
     }
     return rc;
 }
@@ -262,12 +274,24 @@ static int log_round(Round *d, const StepStats *st, aha_error *e)
     double  rows = d->rows > 0 ? (double)d->rows : 1;
     Buf     b = {0};
     int     rc;
-    buf_fmt(&b, "\"reward\":%.4f,\"correct\":%.4f,\"format\":%.4f,\"thinking\":%.2f,\"gives_up\":%.4f,\"no_thinking\":%.4f,\"checks\":%.4f,"
-                "\"waits\":%.4f,\"backward\":%.4f,\"wrong_equations\":%.5f,\"truncated\":%.4f,\"entropy\":%.5f,\"clip\":%.5f,\"kl\":%.6f,"
-                "\"grad_norm\":%.5f,\"dropped\":%d,\"load_max\":%.3f,\"skipped\":%s,\"tokens\":%lld",
-            m.reward, m.correct, m.form, m.thinking, m.gives_up, m.no_thinking, m.checks, m.waits, m.backward,
-            m.equations > 0 ? m.wrong / m.equations : 0, m.truncated, d->entropy / rows, d->clipped / rows, d->kl / rows, st->grad_norm,
-            d->dropped, st->load_max, st->skipped ? "true" : "false", (long long)r->state.tokens);
+    log_num(&b, "reward", 4, m.reward);
+    log_num(&b, "correct", 4, m.correct);
+    log_num(&b, "format", 4, m.form);
+    log_num(&b, "thinking", 2, m.thinking);
+    log_num(&b, "gives_up", 4, m.gives_up);
+    log_num(&b, "no_thinking", 4, m.no_thinking);
+    log_num(&b, "checks", 4, m.checks);
+    log_num(&b, "waits", 4, m.waits);
+    log_num(&b, "backward", 4, m.backward);
+    log_num(&b, "wrong_equations", 5, m.equations > 0 ? m.wrong / m.equations : 0);
+    log_num(&b, "truncated", 4, m.truncated);
+    log_num(&b, "entropy", 5, d->entropy / rows);
+    log_num(&b, "clip", 5, d->clipped / rows);
+    log_num(&b, "kl", 6, d->kl / rows);
+    log_num(&b, "grad_norm", 5, st->grad_norm);
+    buf_fmt(&b, ",\"dropped\":%d", d->dropped);
+    log_num(&b, "load_max", 3, st->load_max);
+    buf_fmt(&b, ",\"skipped\":%s,\"tokens\":%lld", d->skipped ? "true" : "false", (long long)r->state.tokens);
     rc = run_log(r, d->t->st, "grpo", r->state.step, &b, e);
     buf_free(&b);
     run_progress(r, d->t->st, r->state.step, d->t->st->steps, true, "right %.0f%%, %.0f tokens of thinking", 100 * m.correct, m.thinking);
@@ -301,13 +325,16 @@ static int grpo_step(Round *d, aha_error *e)
     int64_t     step = r->state.step;
     const Stage *s = d->t->st;
     int         rc = sample_round(d, step, e);
-    if (rc == 0) {
-        grade(d, step);
-        rc = learn_round(d, step, &st, e);
-    }
     if (rc) return rc;
+    grade(d, step);
+    rc = learn_round(d, step, &st, e);
+    if (rc && !d->skipped) return rc;
     r->state.step++;
     for (int i = 0; i < d->n; i++) r->state.tokens += d->roll[i].n_new;
+    if (rc) { /* too many steps could not be taken: the last of them is logged like those before */
+        log_round(d, &st, NULL);
+        return rc;
+    }
     if (d->t->ref && s->ref_every && r->state.step % s->ref_every == 0)
         for (int i = 0; i < d->t->m->n_weight; i++) {
             const Weight *w = d->t->m->weight[i];
@@ -321,19 +348,13 @@ static int grpo_step(Round *d, aha_error *e)
 int stage_grpo(Run *r, const Stage *s, aha_error *e)
 {
     Training t;
-    Round    d;
+    Round    d = {0};
     int      rc = training_begin(&t, r, s, s->questions * s->group, e);
     if (rc == 0) rc = round_init(&d, &t, e);
-    if (rc) {
-        training_free(&t);
-        return rc;
-    }
-    if (s->eval_every && r->state.step == 0) rc = training_eval(&t, 0, e);
-    while (rc == 0 && r->state.step < s->steps) {
+    while (rc == 0 && (rc = training_tick(&t, true, e)) == 0 && r->state.step < s->steps) {
         rc = grpo_step(&d, e);
         round_clear(&d);
-        if (rc == 0 && s->eval_every && r->state.step % s->eval_every == 0) rc = training_eval(&t, r->state.step, e);
-        if (rc == 0) rc = training_tick(&t, e);
+        if (rc == AHA_ERR_CANCELLED) rc = training_stop(&t, e); /* while replies were written: the model is as it was */
     }
     if (rc == 0) rc = training_end(&t, e);
     round_free(&d);

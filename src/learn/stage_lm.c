@@ -181,8 +181,13 @@ static int log_update(Training *t, const StepStats *st, double rate, aha_error *
     Run *r = t->run;
     Buf  b = {0};
     int  rc;
-    buf_fmt(&b, "\"tokens\":%lld,\"loss\":%.5f,\"draft_loss\":%.5f,\"lr\":%.5f,\"grad_norm\":%.5f,\"load_max\":%.3f,\"skipped\":%s",
-            (long long)r->state.tokens, st->loss, st->draft_loss, rate, st->grad_norm, st->load_max, st->skipped ? "true" : "false");
+    buf_fmt(&b, "\"tokens\":%lld", (long long)r->state.tokens);
+    log_num(&b, "loss", 5, st->loss);
+    log_num(&b, "draft_loss", 5, st->draft_loss);
+    log_num(&b, "lr", 5, rate);
+    log_num(&b, "grad_norm", 5, st->grad_norm);
+    log_num(&b, "load_max", 3, st->load_max);
+    buf_fmt(&b, ",\"skipped\":%s", st->skipped ? "true" : "false");
     rc = run_log(r, t->st, stage_kind_name(t->st->kind), r->state.step, &b, e);
     buf_free(&b);
     return rc;
@@ -200,16 +205,16 @@ static int lm_update(Training *t, Source *s, LmBatch *b, aha_error *e)
     Objective obj = {.draft_weight = t->st->draft_weight};
     StepStats st;
     double    progress = lm_progress(s), rate = lr_factor(t->st, r->state.step, progress < 1 ? progress : 1);
-    int       rc = batch_fill(b, s, progress, e);
+    int       rc = batch_fill(b, s, progress, e), update;
     if (rc == 0) rc = trainer_accumulate(&t->t, b->sample, b->n, &obj, NULL, e);
-    if (rc == 0) rc = trainer_update(&t->t, rate, &st, e);
     if (rc) return rc;
+    update = trainer_update(&t->t, rate, &st, e); /* the step that ends a run for its gradients is logged like those before it */
     r->state.step++;
     r->state.tokens += b->tokens;
     run_progress(r, t->st, s->st->kind == STAGE_SFT ? r->state.item : r->state.tokens, s->st->kind == STAGE_SFT ? s->total : t->st->tokens,
                  false, "loss %.3f", st.loss);
-    if (r->state.step % LOG_EVERY == 0 || st.skipped) rc = log_update(t, &st, rate, e);
-    return rc;
+    if (r->state.step % LOG_EVERY == 0 || st.skipped) rc = log_update(t, &st, rate, update ? NULL : e);
+    return update ? update : rc;
 }
 
 int stage_lm(Run *r, const Stage *s, aha_error *e)
@@ -220,11 +225,7 @@ int stage_lm(Run *r, const Stage *s, aha_error *e)
     int      rc = training_begin(&t, r, s, 64, e);
     if (rc == 0) rc = batch_init(&b, r, s->batch_tokens, e);
     if (rc == 0 && s->kind == STAGE_SFT) rc = source_read(&src, e);
-    while (rc == 0 && lm_progress(&src) < 1) {
-        rc = lm_update(&t, &src, &b, e);
-        if (rc == 0 && s->eval_every && r->state.step % s->eval_every == 0) rc = training_eval(&t, r->state.step, e);
-        if (rc == 0) rc = training_tick(&t, e);
-    }
+    while (rc == 0 && (rc = training_tick(&t, false, e)) == 0 && lm_progress(&src) < 1) rc = lm_update(&t, &src, &b, e);
     if (rc == 0) rc = training_end(&t, e);
     source_free(&src);
     batch_free(&b);
