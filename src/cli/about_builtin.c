@@ -21,13 +21,21 @@ static bool made_for(const char *text, size_t n, Problem *p)
     return task_parse(text, n, p) && p->task == &task_countdown3;
 }
 
-void builtin_caution(const ModelSet *s, const char *text, size_t n)
+bool builtin_hear(const ModelSet *s, const char *text, size_t n, bool quiet, Buf *asked)
 {
     static bool said;
     Problem     p;
-    if (!s->builtin || said || made_for(text, n, &p)) return;
-    said = true;
-    say("aha-tiny was not made for this question: expect nonsense. Try " BUILTIN_EXAMPLE);
+    size_t      at = asked->n;
+    if (!s->builtin) return false;
+    if (!made_for(text, n, &p)) {
+        if (!said) say("aha-tiny was not made for this question: expect nonsense. Try " BUILTIN_EXAMPLE);
+        said = true;
+        return false;
+    }
+    buf_fmt(asked, "Using %d, %d and %d, make %d.", p.number[0], p.number[1], p.number[2], p.target);
+    if (asked->failed || (asked->n - at == n && !memcmp(asked->data + at, text, n))) return false;
+    if (!quiet) say("asked as: %s", asked->data + at);
+    return true;
 }
 
 void builtin_verdict(const ModelSet *s, const char *question, size_t n_question, const char *answer, size_t n_answer)

@@ -205,7 +205,7 @@ static int line_count(const Buf *b)
 static int converse(Chat *c, LineEdit *in)
 {
     bool      person = term_is(STDIN_FILENO);
-    Buf       text = {0};
+    Buf       text = {0}, plain = {0};
     aha_error e;
     int       status = CLI_DONE;
     for (LineResult r; (r = line_read(in, &text)) != LINE_END && !out_failed();) {
@@ -225,7 +225,12 @@ static int converse(Chat *c, LineEdit *in)
             continue;
         }
         log_msg(LOG_INFO, "a question of %zu bytes in %d lines", text.n, line_count(&text));
-        builtin_caution(&c->s, text.data, text.n);
+        if (builtin_hear(&c->s, text.data, text.n, false, &plain)) {
+            Buf typed = text;
+            text = plain;
+            plain = typed;
+        }
+        buf_reset(&plain);
         e = (aha_error){0};
         if (answer_question(c, &text, &e)) {
             say("%s%s", e.text, e.code == AHA_ERR_LIMIT && c->n > 1 ? " (/reset begins anew)" : "");
@@ -235,6 +240,7 @@ static int converse(Chat *c, LineEdit *in)
         out_flush();
     }
     if (person && !text.n) say_raw("\n");
+    buf_free(&plain);
     buf_free(&text);
     interrupt_clear();
     return status;

@@ -91,17 +91,18 @@ static int run_prompt(ModelSet *s, const RunArgs *a, const Buf *text, const Ids 
 static int run_one(ModelSet *s, RunArgs *a, aha_error *e)
 {
     ChatMessage m[2];
-    Buf         text = {0};
+    Buf         text = {0}, plain = {0};
     Ids         prompt = {0};
     bool        think_open;
     int         rc = input_text(a->prompt, &text, NULL, e);
     if (rc == 0) {
-        builtin_caution(s, text.data, text.n);
-        rc = gen_prompt(s, m, messages(a, text.data, text.n, m), &prompt, &think_open, e);
+        const Buf *ask = builtin_hear(s, text.data, text.n, false, &plain) ? &plain : &text;
+        rc = gen_prompt(s, m, messages(a, ask->data, ask->n, m), &prompt, &think_open, e);
     }
     if (rc == 0) rc = model_set_engine(s, &a->model, 1, (int)prompt.n + a->gen.max_tokens, e);
     if (rc == 0) rc = run_prompt(s, a, &text, &prompt, think_open, e);
     ids_free(&prompt);
+    buf_free(&plain);
     buf_free(&text);
     return rc;
 }
@@ -153,11 +154,14 @@ static void submit(Lines *b, int i)
     Line       *l = &b->line[i];
     ChatMessage m[2];
     Ids         prompt = {0};
+    Buf         plain = {0};
     SeqRequest  r;
-    int         rc = gen_prompt(b->s, m, messages(b->a, l->text, l->n, m), &prompt, &l->think_open, &l->error);
+    bool        other = l->n && builtin_hear(b->s, l->text, l->n, i > 0, &plain);
+    int         rc = gen_prompt(b->s, m, messages(b->a, other ? plain.data : l->text, other ? plain.n : l->n, m), &prompt, &l->think_open, &l->error);
     l->n_prompt = prompt.n;
     if (rc == 0) rc = gen_request(b->s, &b->a->model, &b->a->gen, &prompt, (uint64_t)i, &r, &l->error);
     if (rc == 0) rc = engine_submit(b->s->engine, &r, &l->seq, &l->error);
+    buf_free(&plain);
     ids_free(&prompt);
 }
 
@@ -225,8 +229,6 @@ static int run_lines(ModelSet *s, RunArgs *a, aha_error *e)
     int   rc = input_text(a->prompt, &text, NULL, e);
     if (rc == 0 && !(b.line = lines_split(&text, &b.n, e))) rc = AHA_ERR_NOMEM;
     if (rc == 0) rc = model_set_engine(s, &a->model, a->batch, 0, e);
-    for (int i = 0; rc == 0 && i < b.n; i++)
-        if (b.line[i].n) builtin_caution(s, b.line[i].text, b.line[i].n);
     if (rc == 0) rc = run_window(&b, e);
     progress_end(&b.bar);
     for (int i = 0; b.line && i < b.n; i++) seq_free(b.line[i].seq);

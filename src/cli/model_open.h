@@ -58,7 +58,11 @@ bool model_is_builtin(const ModelArgs *a); /* neither -m nor AHA_MODEL, and ther
 /* Says once, on standard error, what it is. */
 void builtin_introduce(const ModelSet *s);
 /* Says, once, what it was made for, when the text is something else. */
-void builtin_caution(const ModelSet *s, const char *text, size_t n);
+/* Before a question is asked: a puzzle in any words is asked in words that the built-in model knows well (of 46 wordings that
+ * it was trained on, 91%; of others, 45%), which is said, unless
+ * quiet, and appended to `asked`: true.  Anything else: it says, once, that the
+ * model was not made for it. */
+bool builtin_hear(const ModelSet *s, const char *text, size_t n, bool quiet, Buf *asked);
 /* On a terminal: whether the answer to a question that a rule can judge is right. */
 void builtin_verdict(const ModelSet *s, const char *question, size_t n_question, const char *answer, size_t n_answer);
 
