@@ -45,8 +45,7 @@ int plan_machine(PlanMachine *m, const PlanArgs *a, aha_error *e)
     memset(m, 0, sizeof *m);
     m->threads = a->model.threads ? a->model.threads : pool_threads(pool);
     m->ram = a->ram_gb < 0 ? (double)os_memory_total() : a->ram_gb * 1e9;
-    if (a->disk_gb < 0 && disk_free(a->disk_dir, &left, NULL) == 0) m->disk_free = (double)left;
-    if (a->disk_gb >= 0) m->disk_free = a->disk_gb * 1e9;
+    m->disk_free = a->disk_gb >= 0 ? a->disk_gb * 1e9 : disk_free(a->disk_dir, &left, NULL) == 0 ? (double)left : -1;
     if (a->ram_speed_gb >= 0) m->ram_speed = a->ram_speed_gb * 1e9;
     if (a->disk_speed_gb >= 0) m->disk_speed = a->disk_speed_gb * 1e9;
     if (!a->quick) measure_missing(m, a, pool);
@@ -103,7 +102,7 @@ static void place(const PlanRow *r, const PlanMachine *m, bool there, PlanCell *
         if (r->experts > 0) c->expert_hits = room > always ? fmin((room - always) / r->experts, 1) : 0;
         c->disk_read = fmin(missing, r->fixed) + (1 - c->expert_hits) * r->routed;
     }
-    if (c->where != WHERE_NO_MEMORY && !there && (double)r->file.bytes > m->disk_free) c->where = WHERE_NO_DISK;
+    if (c->where != WHERE_NO_MEMORY && !there && m->disk_free >= 0 && (double)r->file.bytes > m->disk_free) c->where = WHERE_NO_DISK;
 }
 
 static void speeds(const PlanMachine *m, PlanCell *c)

@@ -17,7 +17,7 @@ int           preset_config(Config *c, const Preset *p, aha_error *e);
 /* ---- the machine ---- bytes, bytes a second; 0: not known */
 typedef struct PlanMachine {
     int    threads;
-    double ram, disk_free, ram_speed, disk_speed;
+    double ram, disk_free, ram_speed, disk_speed; /* disk_free below 0: not known */
     bool   disk_failed;
     aha_error disk_error;
 } PlanMachine;

@@ -11,7 +11,8 @@ static void show_machine(const Plan *p)
     char               ram[32], speed[32], disk[32];
     out_fmt("machine      %d thread%s; memory %s", m->threads, m->threads == 1 ? "" : "s", bytes_words(ram, m->ram));
     if (m->ram_speed > 0) out_fmt(" read at %s/s", bytes_words(speed, m->ram_speed));
-    out_fmt("; disk %s free", bytes_words(disk, m->disk_free));
+    if (m->disk_free >= 0) out_fmt("; disk %s free", bytes_words(disk, m->disk_free));
+    else out_str("; disk not known");
     if (m->disk_speed > 0) out_fmt(" read at %s/s", bytes_words(speed, m->disk_speed));
     out_str("\n");
     if (m->disk_failed) out_fmt("note         the disk was not measured: %s\n", m->disk_error.text);
@@ -126,8 +127,10 @@ void plan_show_json(const Plan *p, const PlanArgs *a)
     buf_json(&b, p->name, strlen(p->name));
     buf_fmt(&b, ",\"arch\":\"%s\",\"parameters\":%lld,\"parameters_active\":%lld,\"fixed_parameters_per_token\":%.0f,\"routed_parameters_per_token\":%.0f",
             p->cfg.model_type, (long long)p->params, (long long)p->active, p->fixed_params, p->routed_params);
-    buf_fmt(&b, ",\"kv_type\":\"%s\",\"sequences\":%d,\"machine\":{\"threads\":%d,\"memory_bytes\":%.0f,\"system_bytes\":%d,\"disk_free_bytes\":%.0f", a->model.kv,
-            a->seqs, p->machine.threads, p->machine.ram, PLAN_SYSTEM_BYTES, p->machine.disk_free);
+    buf_fmt(&b, ",\"kv_type\":\"%s\",\"sequences\":%d,\"machine\":{\"threads\":%d,\"memory_bytes\":%.0f,\"system_bytes\":%d", a->model.kv, a->seqs, p->machine.threads,
+            p->machine.ram, PLAN_SYSTEM_BYTES);
+    if (p->machine.disk_free >= 0) buf_fmt(&b, ",\"disk_free_bytes\":%.0f", p->machine.disk_free);
+    else buf_str(&b, ",\"disk_free_bytes\":null");
     json_speed(&b, "memory_read_bytes_per_s", p->machine.ram_speed);
     json_speed(&b, "disk_read_bytes_per_s", p->machine.disk_speed);
     buf_str(&b, "},\"types\":[");
