@@ -48,6 +48,7 @@ int plan_machine(PlanMachine *m, const PlanArgs *a, aha_error *e)
     m->disk_free = a->disk_gb >= 0 ? a->disk_gb * 1e9 : disk_free(a->disk_dir, &left, NULL) == 0 ? (double)left : -1;
     if (a->ram_speed_gb >= 0) m->ram_speed = a->ram_speed_gb * 1e9;
     if (a->disk_speed_gb >= 0) m->disk_speed = a->disk_speed_gb * 1e9;
+    if (!a->quick && (a->ram_speed_gb < 0 || a->disk_speed_gb < 0)) m->load = machine_load();
     if (!a->quick) measure_missing(m, a, pool);
     pool_free(pool);
     return 0;

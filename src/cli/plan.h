@@ -18,6 +18,7 @@ int           preset_config(Config *c, const Preset *p, aha_error *e);
 typedef struct PlanMachine {
     int    threads;
     double ram, disk_free, ram_speed, disk_speed; /* disk_free below 0: not known */
+    double load; /* processes that wanted a core before something was measured; 0: nothing was */
     bool   disk_failed;
     aha_error disk_error;
 } PlanMachine;

@@ -15,6 +15,7 @@ static void show_machine(const Plan *p)
     else out_str("; disk not known");
     if (m->disk_speed > 0) out_fmt(" read at %s/s", bytes_words(speed, m->disk_speed));
     out_str("\n");
+    if (m->load > 0.5 * os_cpus_usable()) out_fmt("note         the machine was busy (load %.1f): the speeds are too low\n", m->load);
     if (m->disk_failed) out_fmt("note         the disk was not measured: %s\n", m->disk_error.text);
 }
 
