@@ -187,6 +187,13 @@ int file_map(Map *m, const char *path, aha_error *e)
     return rc;
 }
 
+void map_expect(const void *data, size_t n, MapUse use)
+{
+    static const int ADVICE[] = {MADV_NORMAL, MADV_RANDOM, MADV_WILLNEED};
+    uintptr_t        from = (uintptr_t)data & ~(uintptr_t)4095; /* of larger pages the system refuses some: then nothing is lost */
+    if (n) (void)madvise((void *)from, n + ((uintptr_t)data - from), ADVICE[use]);
+}
+
 void file_unmap(Map *m)
 {
     if (m->size) munmap((void *)(uintptr_t)m->data, m->size);

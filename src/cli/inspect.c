@@ -116,6 +116,7 @@ static void scan_all(Inspection *x)
     Progress bar;
     int      n = weights_count(x->file);
     double   done = 0;
+    weights_expect_all(x->file);
     progress_start(&bar, "reading every number");
     for (int i = 0; i < n && !interrupted(); i++) {
         scan_tensor(x, weights_at(x->file, i));

@@ -17,6 +17,7 @@ static const Command COMMANDS[] = {
     {"tokenize", "text to token ids, ids to text, conversations to ids", cmd_tokenize},
     {"pull", "a model from the Hugging Face hub: resumed, checked, shared with other tools", cmd_pull},
     {"inspect", "what is in a model, and whether it is sound", cmd_inspect},
+    {"plan", "what fits where on this machine, at which length, and how fast at best", cmd_plan},
     {"bench", "how fast prompts are read and answers written", cmd_bench},
     {"doctor", "this machine: processor, memory, disk, GPU, libraries", cmd_doctor},
 };

@@ -11,7 +11,7 @@ const char *const CPU_NAMES[] = {"ref", "avx2", "avx512", NULL};
 
 static const Dtype KV_DTYPE[] = {DT_F32, DT_BF16, DT_F16};
 
-static Dtype kv_dtype(const char *name)
+Dtype kv_dtype(const char *name)
 {
     for (int i = 0; KV_TYPES[i]; i++)
         if (!strcmp(name, KV_TYPES[i])) return KV_DTYPE[i];
@@ -29,12 +29,17 @@ CARRIED(tokenizer_config);
 
 static bool builtin_present(void) { return true; }
 
+int model_builtin_config(Config *c, aha_error *e)
+{
+    return config_parse(c, aha_builtin_config, CARRIED_BYTES(config), "built-in config.json", e);
+}
+
 static int builtin_open(ModelSet *s, const ModelOptions *o, unsigned wants, aha_error *e)
 {
     WordFiles   f = {.tokenizer = aha_builtin_tokenizer, .n_tokenizer = CARRIED_BYTES(tokenizer),
                      .tokenizer_config = aha_builtin_tokenizer_config, .n_tokenizer_config = CARRIED_BYTES(tokenizer_config)};
     WeightFile *file = NULL;
-    int         rc = config_parse(&s->cfg, aha_builtin_config, CARRIED_BYTES(config), "built-in config.json", e);
+    int         rc = model_builtin_config(&s->cfg, e);
     if (rc == 0) rc = words_parse(&s->words, &f, &s->cfg, e);
     if (rc || !(wants & MODEL_WEIGHTS)) return rc;
     rc = weights_open_memory(&file, "built-in model.safetensors", aha_builtin_weights, CARRIED_BYTES(weights), e);
@@ -43,6 +48,12 @@ static int builtin_open(ModelSet *s, const ModelOptions *o, unsigned wants, aha_
 }
 #else
 static bool builtin_present(void) { return false; }
+
+int model_builtin_config(Config *c, aha_error *e)
+{
+    (void)c;
+    return error_set(e, AHA_ERR_UNSUPPORTED, "this program was built without a built-in model");
+}
 
 static int builtin_open(ModelSet *s, const ModelOptions *o, unsigned wants, aha_error *e)
 {
@@ -169,9 +180,16 @@ static int choose_ctx(const ModelSet *s, const ModelArgs *a, int seqs, int neede
     return (int)ctx;
 }
 
+EngineOptions model_engine_options(const ModelArgs *a, int seqs, int ctx)
+{
+    EngineOptions o = {.chunk = a->chunk, .seqs_max = seqs, .draft = a->draft, .ctx_max = ctx};
+    if (o.chunk > 512 || seqs > 512) o.batch_max = o.chunk > seqs ? o.chunk : seqs;
+    return o;
+}
+
 int model_set_engine(ModelSet *s, const ModelArgs *a, int seqs, int needed, aha_error *e)
 {
-    EngineOptions o = {.chunk = a->chunk, .seqs_max = seqs, .draft = a->draft};
+    EngineOptions o;
     aha_error     why = {.code = AHA_ERR_UNSUPPORTED, .text = "no instruction set"};
     int           ctx = choose_ctx(s, a, seqs, needed, e);
     if (ctx < 0) return ctx;
@@ -179,8 +197,8 @@ int model_set_engine(ModelSet *s, const ModelArgs *a, int seqs, int needed, aha_
     if (!s->k) return error_set(e, why.code, "%s", why.text);
     s->pool = pool_new(a->threads, e);
     if (!s->pool) return AHA_ERR_NOMEM;
-    o.ctx_max = s->ctx = ctx;
-    if (o.chunk > 512 || seqs > 512) o.batch_max = o.chunk > seqs ? o.chunk : seqs;
+    s->ctx = ctx;
+    o = model_engine_options(a, seqs, ctx);
     if (a->draft && !s->m->cfg.n_mtp) say("--draft: this model has no draft layer");
     return engine_new(&s->engine, s->m, s->k, s->pool, &o, e);
 }

@@ -97,6 +97,22 @@ static int weights_finish(WeightFile *w, int rc, WeightFile **out)
     return 0;
 }
 
+/* Until the weights are wanted only the header is read, and not what the system would read ahead of it: of 163 files of R1
+ * 8 MB each were 1.3 GB. */
+static void expect_header(const Map *m)
+{
+    enum { GGUF_HEADER = 16 << 20 }; /* R1's, with its vocabulary, has 6 MB */
+    uint64_t n = 0;
+    for (int i = 7; m->size >= 8 && i >= 0; i--) n = n << 8 | m->data[i];
+    if (gguf_is(m->data, m->size)) n = GGUF_HEADER;
+    map_expect(m->data, n < m->size ? (size_t)n : m->size, MAP_USE_SOON);
+}
+
+void weights_expect_all(const WeightFile *w)
+{
+    for (int i = 0; i < w->n_map; i++) map_expect(w->map[i].data, w->map[i].size, MAP_USE_WHOLE);
+}
+
 /* Maps one more file and reads its header.  split NULL: it must be safetensors. */
 static int add_file(WeightFile *w, const char *path, GgufSplit *split, aha_error *e)
 {
@@ -104,6 +120,8 @@ static int add_file(WeightFile *w, const char *path, GgufSplit *split, aha_error
     if (rc) return rc;
     int        shard = w->n_map++;
     const Map *m = &w->map[shard];
+    map_expect(m->data, m->size, MAP_USE_SPARSELY);
+    expect_header(m);
     if (split && (shard > 0 || gguf_is(m->data, m->size))) return gguf_read(w, shard, path, m->data, m->size, split, e);
     return safetensors_read(w, shard, path, m->data, m->size, e);
 }

@@ -35,7 +35,7 @@ static int fill_options(Engine *g, const EngineOptions *o, aha_error *e)
 
 static int32_t *ints(int n) { return mem_zalloc((size_t)n, sizeof(int32_t)); }
 
-static int allocate_batch(Engine *g, aha_error *e)
+static int allocate_batch(Engine *g, int threads, aha_error *e)
 {
     int n = g->o.batch_max, s = g->o.seqs_max + 1;
     g->token = ints(n);
@@ -50,7 +50,7 @@ static int allocate_batch(Engine *g, aha_error *e)
     g->active = mem_zalloc((size_t)s, sizeof *g->active);
     g->batch = mem_zalloc((size_t)s, sizeof *g->batch);
     g->table = mem_zalloc((size_t)s, sizeof *g->table);
-    if (!size_mul((size_t)pool_threads(g->pool) * sizeof(real), (size_t)g->m->cfg.vocab + 1, &g->scratch_bytes))
+    if (!size_mul((size_t)threads * sizeof(real), (size_t)g->m->cfg.vocab + 1, &g->scratch_bytes))
         return error_set(e, AHA_ERR_LIMIT, "engine: memory for sampling does not fit into an address");
     g->scratch = mem_pages(g->scratch_bytes);
     if (g->token && g->pos && g->seq && g->want_row && g->dtoken && g->dpos && g->dseq && g->drow && g->want && g->active &&
@@ -60,29 +60,44 @@ static int allocate_batch(Engine *g, aha_error *e)
 }
 
 /* Memory is what a dry run over the worst batch needs, to the byte. */
+static int run_dry(Engine *g, Ctx *dry, int threads, aha_error *e)
+{
+    ctx_init_dry(dry, g->k, threads);
+    dry->kv_type = g->m->kv_shape.type;
+    forward_worst_case(g);
+    forward(g, dry);
+    return ctx_failed(dry) ? error_set(e, dry->err.code, "%s", dry->err.text) : 0;
+}
+
 static int allocate_ctx(Engine *g, aha_error *e)
 {
     Ctx dry;
-    ctx_init_dry(&dry, g->k, pool_threads(g->pool));
-    dry.kv_type = g->m->kv_shape.type;
-    forward_worst_case(g);
-    forward(g, &dry);
-    if (ctx_failed(&dry)) return error_set(e, dry.err.code, "%s", dry.err.text);
-    return ctx_init_like(&g->ctx, &dry, g->pool, e);
+    int rc = run_dry(g, &dry, pool_threads(g->pool), e);
+    return rc ? rc : ctx_init_like(&g->ctx, &dry, g->pool, e);
 }
 
-int engine_new(Engine **out, const Model *m, const Kernels *k, Pool *pool, const EngineOptions *o, aha_error *e)
+static Engine *begin(const Model *m, const Kernels *k, Pool *pool, aha_error *e)
 {
     Engine *g = mem_zalloc(1, sizeof *g);
-    int     rc;
-    *out = NULL;
-    if (!g) return error_set(e, AHA_ERR_NOMEM, "no memory for an engine");
+    if (!g) {
+        error_set(e, AHA_ERR_NOMEM, "no memory for an engine");
+        return NULL;
+    }
     g->m = m;
     g->k = k;
     g->pool = pool;
     g->next_id = 1;
+    return g;
+}
+
+int engine_new(Engine **out, const Model *m, const Kernels *k, Pool *pool, const EngineOptions *o, aha_error *e)
+{
+    Engine *g = begin(m, k, pool, e);
+    int     rc;
+    *out = NULL;
+    if (!g) return AHA_ERR_NOMEM;
     rc = fill_options(g, o, e);
-    if (rc == 0) rc = allocate_batch(g, e);
+    if (rc == 0) rc = allocate_batch(g, pool_threads(pool), e);
     if (rc == 0) rc = kvcache_new(&g->kv, m, g->o.pages, e);
     if (rc == 0) rc = allocate_ctx(g, e);
     if (rc) {
@@ -91,6 +106,39 @@ int engine_new(Engine **out, const Model *m, const Kernels *k, Pool *pool, const
     }
     *out = g;
     return 0;
+}
+
+/* ---- memory ---- */
+static size_t batch_bytes(const Engine *g)
+{
+    size_t n = (size_t)g->o.batch_max, s = (size_t)g->o.seqs_max + 1;
+    return n * (8 * sizeof *g->token + sizeof *g->want) + s * (sizeof *g->active + sizeof *g->batch + sizeof *g->table);
+}
+
+EngineMemory engine_memory(const Engine *g)
+{
+    return (EngineMemory){kvcache_held(g->kv), g->ctx.arena.cap,
+                          g->ctx.scratch_bytes * (size_t)pool_threads(g->pool) + g->scratch_bytes, batch_bytes(g)};
+}
+
+int engine_plan(EngineMemory *out, const Model *m, const Kernels *k, int threads, const EngineOptions *o, aha_error *e)
+{
+    Engine *g = begin(m, k, NULL, e);
+    Ctx     dry;
+    size_t  scratch;
+    int     rc;
+    memset(out, 0, sizeof *out);
+    if (!g) return AHA_ERR_NOMEM;
+    rc = fill_options(g, o, e);
+    if (rc == 0) rc = allocate_batch(g, threads, e);
+    if (rc == 0) rc = kvcache_new_dry(&g->kv, m, g->o.pages, e);
+    if (rc == 0) rc = run_dry(g, &dry, threads, e);
+    if (rc == 0) {
+        scratch = ctx_like_scratch(&dry) * (size_t)threads;
+        *out = (EngineMemory){kvcache_memory(m, g->o.pages), ctx_like_arena(&dry), scratch + g->scratch_bytes, batch_bytes(g)};
+    }
+    engine_free(g);
+    return rc;
 }
 
 static void finish(Engine *g, Seq *s, SeqFinish why);

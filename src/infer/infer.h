@@ -19,6 +19,7 @@ void kvcache_free(KvCache *k);
 int  kvcache_pages_free(const KvCache *k);  /* free or reclaimable */
 int  kvcache_pages_total(const KvCache *k);
 size_t kvcache_bytes(const Model *m, int n_pages);
+size_t kvcache_memory(const Model *m, int n_pages); /* the same with what finding them takes */
 Kv  *kvcache_kv(KvCache *k);                /* for the ops; the caller sets table */
 /* Forgets what can be found by hash (after the weights changed: rollouts between optimiser steps). */
 void kvcache_forget(KvCache *k);
@@ -66,6 +67,16 @@ typedef struct SeqRequest {
 
 typedef struct Engine Engine;
 int  engine_new(Engine **out, const Model *m, const Kernels *k, Pool *pool, const EngineOptions *o, aha_error *e);
+/* What an engine holds beside the weights, in bytes. */
+typedef struct EngineMemory {
+    size_t kv;          /* keys, values and what finding them takes */
+    size_t activations; /* the arena of one step */
+    size_t scratch;     /* of the threads */
+    size_t batch;       /* tokens, positions, lists */
+} EngineMemory;
+EngineMemory engine_memory(const Engine *g);
+/* The same before there is one, by the dry run that sizes it.  m may be of shapes alone (model_shape). */
+int  engine_plan(EngineMemory *out, const Model *m, const Kernels *k, int threads, const EngineOptions *o, aha_error *e);
 void engine_free(Engine *g); /* cancels what is unfinished; sequences stay the caller's to free */
 /* Admits a request: AHA_ERR_LIMIT when prompt + max_new can never fit, AHA_ERR_ARG for ids outside the vocabulary, for n_prompt
  * or max_new below 1, and for sampling parameters out of range (top_p 0 too: write 1 for off). */

@@ -14,6 +14,8 @@ enum {
 typedef struct KvChain {
     uint64_t hash, serial, epoch;
 } KvChain;
+size_t kvcache_held(const KvCache *k); /* bytes */
+int    kvcache_new_dry(KvCache **out, const Model *m, int n_pages, aha_error *e); /* a shape for dry contexts: no page can be taken */
 KvChain kvcache_root(const KvCache *k);
 int32_t kvcache_take(KvCache *k);               /* a page of the caller's own, content undefined; -1: all are held */
 void    kvcache_drop(KvCache *k, int32_t page); /* one holder less */

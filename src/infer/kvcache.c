@@ -39,6 +39,33 @@ static uint64_t fingerprint_of(const Kv *kv)
     return hash64(shape, sizeof shape, 0);
 }
 
+/* What finding pages takes: a Page each, and buckets. */
+static uint32_t buckets_for(int n_pages)
+{
+    uint32_t n = 16;
+    while (n < (uint32_t)n_pages && n < 1u << 30) n *= 2;
+    return n;
+}
+
+size_t kvcache_memory(const Model *m, int n_pages)
+{
+    return kvcache_bytes(m, n_pages) + (size_t)n_pages * sizeof(Page) + buckets_for(n_pages) * sizeof(int32_t);
+}
+
+size_t kvcache_held(const KvCache *k)
+{
+    return k->bytes + (size_t)k->kv.n_pages * sizeof *k->page + k->n_bucket * sizeof *k->bucket;
+}
+
+int kvcache_new_dry(KvCache **out, const Model *m, int n_pages, aha_error *e)
+{
+    KvCache *k = *out = mem_zalloc(1, sizeof *k);
+    if (!k) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for a key cache");
+    k->kv = m->kv_shape;
+    k->kv.n_pages = n_pages;
+    return 0;
+}
+
 int kvcache_new(KvCache **out, const Model *m, int n_pages, aha_error *e)
 {
     KvCache *k = mem_zalloc(1, sizeof *k);
@@ -48,8 +75,7 @@ int kvcache_new(KvCache **out, const Model *m, int n_pages, aha_error *e)
     k->kv = m->kv_shape;
     k->kv.n_pages = n_pages;
     k->fingerprint = fingerprint_of(&k->kv);
-    k->n_bucket = 16;
-    while (k->n_bucket < (uint32_t)n_pages && k->n_bucket < 1u << 30) k->n_bucket *= 2;
+    k->n_bucket = buckets_for(n_pages);
     k->page = mem_zalloc((size_t)n_pages, sizeof *k->page);
     k->bucket = mem_alloc(k->n_bucket * sizeof *k->bucket);
     k->kv.base = k->page && k->bucket ? mem_pages(bytes) : NULL;

@@ -77,6 +77,7 @@ static int parts_read(const Parts *p, const char *path, aha_error *e)
     WeightFile *f;
     int         rc = weights_open(&f, path, e);
     if (rc) return rc;
+    weights_expect_all(f);
     for (int i = 0; i < p->n && rc == 0; i++) {
         const TensorInfo *t = weights_find(f, p->part[i].name);
         if (!t || t->dtype != DT_F32 || t->bytes != part_bytes(&p->part[i]))

@@ -22,4 +22,12 @@ int bind_allocate(Model *m, aha_error *e);
 /* inv_freq, scales, the resident expert store, kv_shape: everything that follows from the config. */
 int bind_finish(Model *m, const ModelOptions *o, aha_error *e);
 
+/* ---- what loading and counting share (load.c) ---- */
+/* A weight can be used where it lies in the file; otherwise it gets memory of the model's own. */
+bool bind_in_place(const TensorInfo *t, bool decode);
+/* Adds rows x cols elements to the model's own memory; false on overflow. */
+bool bind_own(size_t *own, size_t rows, size_t cols, size_t size);
+/* Names the weight and gives it the next id; m->weight has room. */
+int bind_add(Model *m, const BindItem *b, aha_error *e);
+
 #endif

@@ -14,7 +14,7 @@ typedef struct Plan {
 } Plan;
 
 /* Coded weights are decoded where they are used; the double-precision build has no kernels for what is not `real`. */
-static bool usable_in_place(const TensorInfo *t, bool decode)
+bool bind_in_place(const TensorInfo *t, bool decode)
 {
     if (decode || t->n_dims < 2 || sizeof(real) != sizeof(float)) return false;
     return dtype_is_coded(t->dtype) || (uintptr_t)t->data % (size_t)dtype_info(t->dtype)->block_bytes == 0;
@@ -64,11 +64,22 @@ static int check_scale(const WeightFile *file, const BindItem *b, aha_error *e)
                      (long long)t->dim[1], rows, cols, b->rows, b->cols);
 }
 
-static bool plan_own(Plan *p, size_t rows, size_t cols, size_t size)
+bool bind_own(size_t *own, size_t rows, size_t cols, size_t size)
 {
     size_t bytes;
     return size_mul(rows, cols, &bytes) && size_mul(bytes, size, &bytes) && size_add(bytes, 63, &bytes) &&
-           size_add(p->own, bytes & ~(size_t)63, &p->own);
+           size_add(*own, bytes & ~(size_t)63, own);
+}
+
+static bool scale_in_place(const TensorInfo *t) { return (uintptr_t)t->data % sizeof(float) == 0; }
+
+/* All scales are read soon (load_scale): asked for here, many are on their way at once. */
+static bool plan_scale(Plan *p, const BindItem *b)
+{
+    char              name[160];
+    const TensorInfo *t = scale_of(p->file, b, name);
+    map_expect(t->data, t->bytes, MAP_USE_SOON);
+    return scale_in_place(t) || bind_own(&p->own, (size_t)f8_blocks(b->rows), (size_t)f8_blocks(b->cols), sizeof(float));
 }
 
 static int plan_item(void *user, const BindItem *b, aha_error *e)
@@ -82,9 +93,9 @@ static int plan_item(void *user, const BindItem *b, aha_error *e)
         if (!t) return error_set(e, AHA_ERR_FORMAT, "the weights lack %s", b->stored);
         if ((rc = check_shape(t, b, p->m->gguf, e)) != 0) return rc;
         if (t->dtype == DT_F8_E4M3 && (rc = check_scale(p->file, b, e)) != 0) return rc;
-        if (t->dtype == DT_F8_E4M3) room = plan_own(p, (size_t)f8_blocks(b->rows), (size_t)f8_blocks(b->cols), sizeof(float));
+        if (t->dtype == DT_F8_E4M3) room = plan_scale(p, b);
     }
-    if (room && !(t && usable_in_place(t, p->decode))) room = plan_own(p, (size_t)b->rows, (size_t)b->cols, sizeof(real));
+    if (room && !(t && bind_in_place(t, p->decode))) room = bind_own(&p->own, (size_t)b->rows, (size_t)b->cols, sizeof(real));
     return room ? 0 : error_set(e, AHA_ERR_LIMIT, "%s [%d, %d] does not fit into an address", b->stored, b->rows, b->cols);
 }
 
@@ -117,27 +128,29 @@ static void *own_memory(Fill *f, size_t bytes)
     return p;
 }
 
-static int add_weight(Fill *f, const BindItem *b, aha_error *e)
+int bind_add(Model *m, const BindItem *b, aha_error *e)
 {
     char *name = mem_strdup(b->name);
     if (!name) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for the name %s", b->name);
-    *b->w = (Weight){NULL, DT_F32, b->rows, b->cols, f->m->n_weight, name, NULL};
-    f->m->weight[f->m->n_weight++] = b->w;
+    *b->w = (Weight){NULL, DT_F32, b->rows, b->cols, m->n_weight, name, NULL};
+    m->weight[m->n_weight++] = b->w;
     return 0;
 }
 
-/* A copy: the tensor may lie at any address of the file, and is read now anyway. */
+/* Every factor is checked, so they are read now, 166 MB of R1's 641 GiB.  They stay in the file where they are aligned there, as
+ * Hugging Face writes them. */
 static int load_scale(Fill *f, const BindItem *b, aha_error *e)
 {
     char              name[160];
     const TensorInfo *t = scale_of(f->file, b, name);
     int               cols = f8_blocks(b->cols), n = f8_blocks(b->rows) * cols;
-    float            *to = own_memory(f, (size_t)n * sizeof *to);
-    memcpy(to, t->data, (size_t)n * sizeof *to);
+    const float      *v = t->data;
+    if (!scale_in_place(t)) v = memcpy(own_memory(f, t->bytes), t->data, t->bytes);
+    else f->m->mapped_bytes += t->bytes;
     for (int i = 0; i < n; i++)
-        if (!(to[i] >= 0 && to[i] <= FLT_MAX))
-            return error_set(e, AHA_ERR_FORMAT, "%s: got %g in [%d, %d], expected a finite number of at least 0", name, (double)to[i], i / cols, i % cols);
-    b->w->scale = to;
+        if (!(v[i] >= 0 && v[i] <= FLT_MAX))
+            return error_set(e, AHA_ERR_FORMAT, "%s: got %g in [%d, %d], expected a finite number of at least 0", name, (double)v[i], i / cols, i % cols);
+    b->w->scale = v;
     return 0;
 }
 
@@ -163,13 +176,14 @@ static int load_item(void *user, const BindItem *b, aha_error *e)
     const TensorInfo *t = weights_find(f->file, b->stored);
     const uint8_t    *data = t->data;
     real             *to;
-    int               rc = add_weight(f, b, e);
+    int               rc = bind_add(f->m, b, e);
     if (rc == 0 && t->dtype == DT_F8_E4M3) rc = load_scale(f, b, e);
     if (rc) return rc;
     if (b->part >= 0 && b->stack) data += (size_t)b->part * (t->bytes / (size_t)b->stack);
-    if (usable_in_place(t, f->decode)) {
+    if (bind_in_place(t, f->decode)) {
         b->w->data = data;
         b->w->dtype = t->dtype;
+        f->m->mapped_bytes += t->bytes / (size_t)(b->part >= 0 && b->stack ? b->stack : 1);
         return 0;
     }
     to = own_memory(f, (size_t)b->rows * (size_t)b->cols * sizeof *to);
@@ -182,7 +196,7 @@ static int load_item(void *user, const BindItem *b, aha_error *e)
 static int random_item(void *user, const BindItem *b, aha_error *e)
 {
     Fill  *f = user;
-    int    rc = add_weight(f, b, e);
+    int    rc = bind_add(f->m, b, e);
     size_t n = (size_t)b->rows * (size_t)b->cols;
     double std = 1 / sqrt((double)b->cols);
     Rng    rng = {f->seed, (uint64_t)(b->w->id < 0 ? 0 : b->w->id), 0};
@@ -229,6 +243,7 @@ static int build(Model **out, const Config *cfg, WeightFile *file, const ModelOp
     if (decode) m->cfg.fp8 = false;
     m->gguf = file && weights_is_gguf(file);
     m->split_kv_b = m->gguf && !weights_find(file, "blk.0.attn_kv_b.weight") && weights_find(file, "blk.0.attn_k_b.weight");
+    if (file && decode) weights_expect_all(file);
     rc = bind_allocate(m, e);
     if (rc == 0) rc = allocate(&p, e);
     if (rc == 0) rc = bind_walk(m, file ? load_item : random_item, &f, e);
@@ -238,6 +253,7 @@ static int build(Model **out, const Config *cfg, WeightFile *file, const ModelOp
         model_free(m);
         return rc;
     }
+    if (file) weights_expect_all(file);
     m->file = file;
     *out = m;
     return 0;

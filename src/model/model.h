@@ -46,6 +46,7 @@ typedef struct Model {
     bool        split_kv_b;        /* k_b and v_b instead of kv_b */
     void       *owned;             /* memory of weights that were converted or trained */
     size_t      owned_bytes;
+    size_t      mapped_bytes;      /* of the weights that are used where they lie in the file */
 } Model;
 
 /* How to read what configs leave open. */
@@ -62,6 +63,18 @@ int  model_bind(Model **out, const Config *cfg, WeightFile *file, const ModelOpt
 /* A new model with random weights: normal, standard deviation 1/sqrt(columns) for matrices (embeddings: 1/sqrt(D)) scaled
  * by `scale`; norms 1; biases 0.  The outputs into the residual stream are divided by sqrt(2 L). */
 int  model_init_random(Model **out, const Config *cfg, const ModelOptions *o, uint64_t seed, aha_error *e);
+/* A model of shapes and types without a weight (shape.c), to count with: dry contexts run over it, nothing else may.
+ * Memory is as model_open would take it: owned_bytes and mapped_bytes. */
+typedef struct ModelShape {
+    Dtype experts, rest; /* of the matrices; block types: as GGUF files have them, others: as Hugging Face folders */
+    bool  whole_kv_b;    /* GGUF: the older layout */
+    bool  draft_copies;  /* Hugging Face: the draft layer repeats embedding and head, as R1's published folder does */
+} ModelShape;
+typedef struct ModelFileSize { /* what such a file holds */
+    int64_t  tensors, numbers; /* factors of F8 blocks included */
+    uint64_t bytes;
+} ModelFileSize;
+int  model_shape(Model **out, const Config *cfg, const ModelShape *s, const ModelOptions *o, ModelFileSize *size, aha_error *e);
 void model_free(Model *m);
 /* used[i] = true for every tensor weights_at(m->file, i) that the model reads, false for the others. */
 int  model_mark_used(const Model *m, bool *used, aha_error *e);

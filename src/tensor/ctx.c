@@ -11,12 +11,14 @@ void ctx_init_dry(Ctx *c, const Kernels *k, int threads)
     c->k = k;
 }
 
+static size_t scratch_rounded(size_t bytes) { return (bytes + 4095) & ~(size_t)4095; } /* workers never share a cache line */
+
 int ctx_init(Ctx *c, const Kernels *k, Pool *pool, size_t arena_bytes, size_t scratch_bytes, aha_error *e)
 {
     size_t all;
     int    rc;
     memset(c, 0, sizeof *c);
-    scratch_bytes = (scratch_bytes + 4095) & ~(size_t)4095; /* workers never share a cache line */
+    scratch_bytes = scratch_rounded(scratch_bytes);
     if (!size_mul(scratch_bytes, (size_t)(pool ? pool_threads(pool) : 1), &all))
         return error_set(e, AHA_ERR_LIMIT, "scratch memory for the threads does not fit into an address");
     if ((rc = arena_init(&c->arena, arena_bytes, e)) != 0) return rc;
@@ -31,9 +33,12 @@ int ctx_init(Ctx *c, const Kernels *k, Pool *pool, size_t arena_bytes, size_t sc
     return 0;
 }
 
+size_t ctx_like_arena(const Ctx *dry) { return (dry->arena.peak + 4096 + 63) & ~(size_t)63; }
+size_t ctx_like_scratch(const Ctx *dry) { return scratch_rounded(dry->scratch_peak); }
+
 int ctx_init_like(Ctx *c, const Ctx *dry, Pool *pool, aha_error *e)
 {
-    int rc = ctx_init(c, dry->k, pool, dry->arena.peak + 4096, dry->scratch_peak, e);
+    int rc = ctx_init(c, dry->k, pool, ctx_like_arena(dry), dry->scratch_peak, e);
     if (rc == 0) c->kv_type = dry->kv_type;
     return rc;
 }

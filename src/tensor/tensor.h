@@ -78,6 +78,8 @@ void ctx_init_dry(Ctx *c, const Kernels *k, int threads);
 int  ctx_init(Ctx *c, const Kernels *k, Pool *pool, size_t arena_bytes, size_t scratch_bytes, aha_error *e);
 /* the sizes that `dry` saw */
 int  ctx_init_like(Ctx *c, const Ctx *dry, Pool *pool, aha_error *e);
+size_t ctx_like_arena(const Ctx *dry);   /* the bytes that it takes, of the arena and for each thread */
+size_t ctx_like_scratch(const Ctx *dry);
 void ctx_free(Ctx *c);
 static inline bool ctx_failed(const Ctx *c) { return c->err.code != 0; }
 static inline bool ctx_dry(const Ctx *c) { return c->arena.dry; }
