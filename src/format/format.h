@@ -86,6 +86,27 @@ bool        gguf_next(GgufStrings *s, const char **text, size_t *n);
 /* Writes one safetensors file as file_write_atomic does (streaming; tmp, fsync, rename).  metadata: pairs key, value,
  * ..., NULL; or NULL.  Data of each tensor is read once.  Header padded to 8 bytes as Hugging Face does. */
 int safetensors_write(const char *path, const TensorInfo *t, int n, const char *const *metadata, aha_error *e);
+/* The same without the data in memory: fn writes tensor i's t[i].bytes to the file; t[i].data is not looked at. */
+typedef int TensorWriteFn(void *user, int i, const File *f, aha_error *e);
+int safetensors_write_by(const char *path, const TensorInfo *t, int n, const char *const *metadata, TensorWriteFn *fn, void *user, aha_error *e);
+
+/* ---- writing GGUF (gguf_write.c) ---- version 3, alignment 32.  Metadata is collected first; running out of memory
+ * sticks in kv.failed and gguf_write says so.  Integers are written as U32, numbers as F32: what readers ask for. */
+typedef struct GgufMeta {
+    Buf      kv;
+    uint64_t n;
+} GgufMeta;
+void gguf_put_int(GgufMeta *m, const char *key, int64_t v); /* 0 <= v < 2^32 */
+void gguf_put_num(GgufMeta *m, const char *key, double v);
+void gguf_put_bool(GgufMeta *m, const char *key, bool v);
+void gguf_put_str(GgufMeta *m, const char *key, const char *s, size_t n);
+/* An array of n elements of GGUF_STRING or GGUF_I32, which are added one by one behind it */
+void gguf_put_array(GgufMeta *m, const char *key, GgufType type, uint64_t n);
+void gguf_add_str(GgufMeta *m, const char *s, size_t n);
+void gguf_add_i32(GgufMeta *m, int32_t v);
+void gguf_meta_free(GgufMeta *m);
+/* Writes one file as safetensors_write_by does, the tensors in the order given. */
+int gguf_write(const char *path, const GgufMeta *meta, const TensorInfo *t, int n, TensorWriteFn *fn, void *user, aha_error *e);
 
 /* ---- config.json (config.c) ---- */
 typedef enum Arch { ARCH_LLAMA, ARCH_QWEN2, ARCH_QWEN3, ARCH_DEEPSEEK_V3 } Arch;
@@ -145,6 +166,10 @@ int config_read(Config *c, const char *path, aha_error *e);
 /* The same from a GGUF file's metadata and tensors (config_gguf.c).  A key that files in use lack has a default, which is
  * logged; what is needed and absent, or out of bounds, is refused as in config.json. */
 int config_from_gguf(Config *c, const WeightFile *w, const char *what, aha_error *e);
+/* The other way (config_to_gguf.c): general.architecture, the keys of the architecture, beginning and end of a sentence.
+ * split_kv_b: for files with k_b and v_b.  AHA_ERR_UNSUPPORTED: GGUF has no key for what the config says. */
+int config_to_gguf(const Config *c, bool split_kv_b, GgufMeta *m, const char *what, aha_error *e);
+const char *gguf_arch_name(Arch a);
 /* Writes it so that transformers loads it (published key names); *out is mem_free'd by the caller. */
 int config_write(const Config *c, Dtype dtype, char **out, aha_error *e);
 

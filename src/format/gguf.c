@@ -24,20 +24,31 @@ bool gguf_is(const uint8_t *data, size_t n)
 }
 
 /* ggml's numbers; what is missing here is not computed with */
+static const struct {
+    uint32_t type;
+    Dtype    dtype;
+} TYPES[] = {
+    {0, DT_F32},      {1, DT_F16},     {2, DT_Q4_0},     {3, DT_Q4_1},   {6, DT_Q5_0},   {7, DT_Q5_1},   {8, DT_Q8_0},
+    {10, DT_Q2_K},    {11, DT_Q3_K},   {12, DT_Q4_K},    {13, DT_Q5_K},  {14, DT_Q6_K},  {16, DT_IQ2_XXS}, {17, DT_IQ2_XS},
+    {18, DT_IQ3_XXS}, {19, DT_IQ1_S},  {20, DT_IQ4_NL},  {21, DT_IQ3_S}, {22, DT_IQ2_S}, {23, DT_IQ4_XS}, {24, DT_I8},
+    {26, DT_I32},     {27, DT_I64},    {28, DT_F64},     {29, DT_IQ1_M}, {30, DT_BF16},  {34, DT_TQ1_0},  {39, DT_MXFP4},
+};
+
 static bool dtype_of(uint32_t type, Dtype *out)
 {
-    static const struct {
-        uint32_t type;
-        Dtype    dtype;
-    } TYPES[] = {
-        {0, DT_F32},      {1, DT_F16},     {2, DT_Q4_0},     {3, DT_Q4_1},   {6, DT_Q5_0},   {7, DT_Q5_1},   {8, DT_Q8_0},
-        {10, DT_Q2_K},    {11, DT_Q3_K},   {12, DT_Q4_K},    {13, DT_Q5_K},  {14, DT_Q6_K},  {16, DT_IQ2_XXS}, {17, DT_IQ2_XS},
-        {18, DT_IQ3_XXS}, {19, DT_IQ1_S},  {20, DT_IQ4_NL},  {21, DT_IQ3_S}, {22, DT_IQ2_S}, {23, DT_IQ4_XS}, {24, DT_I8},
-        {26, DT_I32},     {27, DT_I64},    {28, DT_F64},     {29, DT_IQ1_M}, {30, DT_BF16},  {34, DT_TQ1_0},  {39, DT_MXFP4},
-    };
     for (size_t i = 0; i < ARRAY_LEN(TYPES); i++) {
         if (TYPES[i].type != type) continue;
         *out = TYPES[i].dtype;
+        return true;
+    }
+    return false;
+}
+
+bool gguf_type_of(Dtype dtype, uint32_t *type)
+{
+    for (size_t i = 0; i < ARRAY_LEN(TYPES); i++) {
+        if (TYPES[i].dtype != dtype) continue;
+        *type = TYPES[i].type;
         return true;
     }
     return false;

@@ -108,6 +108,15 @@ int safetensors_read(WeightFile *w, int shard, const char *what, const uint8_t *
 bool gguf_is(const uint8_t *data, size_t n); /* by the first four bytes */
 int  gguf_read(WeightFile *w, int shard, const char *what, const uint8_t *data, size_t n, GgufSplit *split, aha_error *e);
 
+/* ggml's number of a type; false: it has none that is computed with */
+bool gguf_type_of(Dtype dtype, uint32_t *type);
+
+/* ---- writing (write.c) ---- */
+int write_all(const File *f, const void *data, size_t n, aha_error *e);
+/* Creates path.tmp, lets body write it, checks that it has so many bytes, syncs and renames it; on failure it is removed. */
+typedef int WriteBodyFn(void *user, const File *f, aha_error *e);
+int write_beside(const char *path, WriteBodyFn *body, void *user, uint64_t bytes, aha_error *e);
+
 /* order[0..n) = 0..n-1 by where the data begins */
 void sort_by_place(const TensorInfo *t, uint32_t *order, size_t n);
 

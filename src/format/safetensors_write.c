@@ -1,12 +1,9 @@
 /* Writing safetensors: beside the target, then renamed into its place, so that nobody sees half a file. */
-#include <stdio.h>
 #include <string.h>
 
 #include "inner.h"
 
-enum { WRITE_PIECE = 64 << 20, PATH_MAX_BYTES = 4096 };
-
-static int check_tensors(const char *path, const TensorInfo *t, int n, aha_error *e)
+static int check_tensors(const char *path, const TensorInfo *t, int n, bool by, aha_error *e)
 {
     Names names = {0};
     int   rc = 0, at;
@@ -16,7 +13,7 @@ static int check_tensors(const char *path, const TensorInfo *t, int n, aha_error
         error_quote(shown, sizeof shown, t[i].name ? t[i].name : "", len);
         if (len < 1 || len > TENSOR_NAME_MAX || !utf8_valid(t[i].name, len) || strcmp(t[i].name, "__metadata__") == 0)
             rc = error_set(e, AHA_ERR_ARG, "%s: tensor name \"%s\": expected 1..%d bytes of UTF-8", path, shown, TENSOR_NAME_MAX);
-        else if (t[i].n_dims < 0 || t[i].n_dims > TENSOR_DIMS_MAX || dtype_is_blocked(t[i].dtype) || !tensor_size(&t[i], &bytes) || bytes != t[i].bytes || !t[i].data)
+        else if (t[i].n_dims < 0 || t[i].n_dims > TENSOR_DIMS_MAX || dtype_is_blocked(t[i].dtype) || !tensor_size(&t[i], &bytes) || bytes != t[i].bytes || !(by || t[i].data))
             rc = error_set(e, AHA_ERR_ARG, "%s: tensor \"%s\": dtype, shape, bytes and data do not agree", path, shown);
         else if ((rc = names_add(&names, t[i].name, len, &at)) == 0)
             rc = error_set(e, AHA_ERR_ARG, "%s: tensor \"%s\": is given twice", path, shown);
@@ -77,40 +74,35 @@ static void put_header(Buf *b, const TensorInfo *t, const uint32_t *order, int n
     while (!b->failed && b->n % 8) buf_str(b, " ");
 }
 
-static int write_all(const File *f, const void *data, size_t n, aha_error *e)
+typedef struct Body {
+    const Buf        *header;
+    const TensorInfo *t;
+    const uint32_t   *order;
+    int               n;
+    TensorWriteFn    *fn; /* NULL: from the data that the infos point to */
+    void             *user;
+} Body;
+
+static int write_body(void *user, const File *f, aha_error *e)
 {
-    const uint8_t *p = data;
-    int            rc = 0;
-    for (size_t step; n && !rc; p += step, n -= step) {
-        step = n < WRITE_PIECE ? n : WRITE_PIECE;
-        rc = file_write(f, p, step, e);
+    const Body *b = user;
+    uint8_t     len[8];
+    for (int i = 0; i < 8; i++) len[i] = (uint8_t)((uint64_t)b->header->n >> (8 * i));
+    int rc = file_write(f, len, sizeof len, e);
+    if (!rc) rc = write_all(f, b->header->data, b->header->n, e);
+    for (int i = 0; i < b->n && !rc; i++) {
+        const TensorInfo *t = &b->t[b->order[i]];
+        rc = b->fn ? b->fn(b->user, (int)b->order[i], f, e) : write_all(f, t->data, t->bytes, e);
     }
     return rc;
 }
 
-static int write_file(const char *tmp, const Buf *header, const TensorInfo *t, const uint32_t *order, int n, aha_error *e)
+int safetensors_write_by(const char *path, const TensorInfo *t, int n, const char *const *metadata, TensorWriteFn *fn, void *user, aha_error *e)
 {
-    File    f;
-    uint8_t len[8];
-    int     rc = file_create(&f, tmp, e);
-    if (rc) return rc;
-    for (int i = 0; i < 8; i++) len[i] = (uint8_t)((uint64_t)header->n >> (8 * i));
-    rc = file_write(&f, len, sizeof len, e);
-    if (!rc) rc = write_all(&f, header->data, header->n, e);
-    for (int i = 0; i < n && !rc; i++) rc = write_all(&f, t[order[i]].data, t[order[i]].bytes, e);
-    if (!rc) rc = file_sync(&f, e);
-    file_close(&f);
-    return rc ? error_prefix(e, rc, "%s", tmp) : 0;
-}
-
-int safetensors_write(const char *path, const TensorInfo *t, int n, const char *const *metadata, aha_error *e)
-{
-    char tmp[PATH_MAX_BYTES];
-    Buf  header = {0};
+    Buf      header = {0};
+    uint64_t bytes = 8;
     if (n < 0 || (n && !t)) return error_set(e, AHA_ERR_ARG, "%s: got %d tensors", path, n);
-    int len = snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    if (len < 0 || (size_t)len >= sizeof tmp) return error_set(e, AHA_ERR_LIMIT, "the path is longer than %d bytes", PATH_MAX_BYTES - 5);
-    int rc = check_tensors(path, t, n, e);
+    int rc = check_tensors(path, t, n, fn != NULL, e);
     if (!rc) rc = check_metadata(path, metadata, e);
     if (rc) return rc;
     uint32_t *order = mem_alloc(((size_t)n + 1) * sizeof *order);
@@ -118,13 +110,18 @@ int safetensors_write(const char *path, const TensorInfo *t, int n, const char *
         put_order(t, n, order);
         put_header(&header, t, order, n, metadata);
     }
+    Body body = {&header, t, order, n, fn, user};
+    for (int i = 0; i < n; i++) bytes += t[i].bytes;
     if (!order || header.failed) rc = format_nomem(path, e);
     else if (header.n > HEADER_BYTES_MAX)
         rc = error_set(e, AHA_ERR_LIMIT, "%s: a header of %zu bytes, expected at most %d", path, header.n, HEADER_BYTES_MAX);
-    else rc = write_file(tmp, &header, t, order, n, e);
-    if (!rc) rc = file_rename(tmp, path, e);
-    if (rc) file_remove(tmp, NULL); /* where the folder's fsync failed after the rename, the new file is whole and stays */
+    else rc = write_beside(path, write_body, &body, bytes + header.n, e);
     buf_free(&header);
     mem_free(order);
     return rc;
+}
+
+int safetensors_write(const char *path, const TensorInfo *t, int n, const char *const *metadata, aha_error *e)
+{
+    return safetensors_write_by(path, t, n, metadata, NULL, NULL, e);
 }

@@ -81,6 +81,19 @@ int  model_mark_used(const Model *m, bool *used, aha_error *e);
 /* config.json and model.safetensors; not of a model that was opened from GGUF.  A draft layer's embedding and head are the main ones and are not written twice. */
 int  model_save(const Model *m, const char *dir, Dtype type, aha_error *e);
 
+/* ---- as a GGUF file (export.c) ---- */
+typedef struct ExportOptions {
+    Dtype expert, expert_down, embed, head, other; /* of matrices; norms, biases and routers are F32 */
+    bool  draft;                                   /* the draft layer too; published files lack it */
+    Pool *pool;
+    bool (*on_progress)(void *user, int64_t done, int64_t total); /* true: stop, AHA_ERR_CANCELLED; NULL: none */
+    void *user;
+} ExportOptions;
+/* meta: what the caller has put there (words, general.name), to which the config's keys are added. */
+int model_export_gguf(const Model *m, const char *path, GgufMeta *meta, const ExportOptions *o, aha_error *e);
+/* The type that rows of so many columns get: want, or Q8_0 when they are no whole blocks of it, or else BF16. */
+Dtype export_type(Dtype want, int64_t cols);
+
 /* ---- the forward pass (decoder.c) ---- the batch must live until a backward is done */
 /* Hidden states [T, D] before the last norm.  kv NULL: a packed batch. */
 Tensor model_hidden(Ctx *c, const Model *m, const Batch *b, Kv *kv);

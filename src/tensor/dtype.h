@@ -92,4 +92,11 @@ static inline int f8_blocks(int n) { return n / F8_BLOCK + (n % F8_BLOCK != 0); 
  * in which the format defines it, so it does not depend on how a row is cut. */
 void dtype_row_to_f32(Dtype t, const void *row, const float *scale, int64_t col0, int64_t n, float *dst);
 
+/* The other way (quant_pack.c): n columns, of a block type whole blocks, by a search for the least weighted squared error;
+ * weight: of each column, at least 0; NULL: all alike.  Deterministic.  Types that are written: dtype_encodes. */
+void dtype_row_from_f32(Dtype t, const float *src, const float *weight, void *dst, int64_t n);
+bool dtype_encodes(Dtype t);
+/* The first of n columns that the type cannot hold: no number, infinite, or beyond f16's 65504 where that is the limit; -1: none. */
+int64_t dtype_row_unfit(Dtype t, const float *src, int64_t n);
+
 #endif

@@ -3,7 +3,7 @@
  * The comment over each decoder gives the block's bytes in order: f16 d, the scale of all; qs, the low bits; qh, the high
  * ones; packed sub-scales.  The products are rounded one by one in the order in which the formats' own tools do it, so the
  * values are theirs to the last bit. */
-#include "quant.h"
+#include "quant_encode.h"
 
 /* d, qs[16]: 16 low nibbles, then 16 high ones */
 static void q4_0(const uint8_t *b, int g, float *y)
@@ -134,7 +134,7 @@ static void q6_k(const uint8_t *b, int g, float *y)
 /* ---- tables of sixteen values ---- */
 
 /* d, qs[16] */
-static const int8_t IQ4_VALUE[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+const int8_t QUANT_IQ4_VALUE[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 static void nibbles(const int8_t value[16], float d, const uint8_t *q, float *y)
 {
@@ -147,14 +147,14 @@ static void nibbles(const int8_t value[16], float d, const uint8_t *q, float *y)
 static void iq4_nl(const uint8_t *b, int g, float *y)
 {
     (void)g;
-    nibbles(IQ4_VALUE, quant_f16(b), b + 2, y);
+    nibbles(QUANT_IQ4_VALUE, quant_f16(b), b + 2, y);
 }
 
 /* d, u16 of eight high pairs, four bytes of eight low nibbles: scales of 6 bits; qs[128] */
 static void iq4_xs(const uint8_t *b, int g, float *y)
 {
     int scale = (b[4 + g / 2] >> 4 * (g % 2) & 15) | (quant_u16(b + 2) >> 2 * g & 3) << 4;
-    nibbles(IQ4_VALUE, quant_f16(b) * (float)(scale - 32), b + 8 + 16 * g, y);
+    nibbles(QUANT_IQ4_VALUE, quant_f16(b) * (float)(scale - 32), b + 8 + 16 * g, y);
 }
 
 /* e, qs[16]: FP4 E2M1, doubled, times 2^(e - 128) (OCP Microscaling Formats 1.0) */

@@ -57,6 +57,7 @@ typedef struct Pretok {
     struct pcre2_real_match_context_8   *limits;
     struct pcre2_real_code_8            *re[PRETOK_STAGES_MAX];
     bool                                 jit[PRETOK_STAGES_MAX];
+    const char                          *theirs[PRETOK_STAGES_MAX]; /* the patterns as published */
     int                                  n;
 } Pretok;
 typedef int (*PieceFn)(void *user, const char *s, size_t n);
@@ -66,6 +67,7 @@ extern const char PRETOK_GPT2[]; /* the pattern that ByteLevel with use_regex st
 int  pretok_add(Pretok *p, const char *pattern, size_t n, const char *what, aha_error *e);
 /* Adds the stages of a family by the name that GGUF files give it; unknown: AHA_ERR_UNSUPPORTED naming it. */
 int  pretok_add_family(Pretok *p, const char *name, const char *what, aha_error *e);
+const char *pretok_family(const Pretok *p); /* the name of these stages in GGUF files, or NULL */
 void pretok_free(Pretok *p);
 /* Scratch that a caller reuses over several pretok_split; NULL when there is no memory. */
 struct pcre2_real_match_data_8 *pretok_scratch(const Pretok *p);

@@ -121,9 +121,12 @@ static int pretok_prepare(Pretok *p, aha_error *e)
 
 int pretok_add(Pretok *p, const char *pattern, size_t n, const char *what, aha_error *e)
 {
-    const char *ours = NULL;
+    const char *ours = NULL, *theirs = NULL;
     for (size_t i = 0; i < ARRAY_LEN(KNOWN) && !ours; i++)
-        if (pattern_is(KNOWN[i].theirs, pattern, n)) ours = KNOWN[i].ours;
+        if (pattern_is(KNOWN[i].theirs, pattern, n)) {
+            ours = KNOWN[i].ours;
+            theirs = KNOWN[i].theirs;
+        }
     if (!ours) {
         char quoted[160];
         return error_set(e, AHA_ERR_UNSUPPORTED, "%s: pre_tokenizer: pattern \"%s\", expected one of DeepSeek-V3/R1, Qwen2/3 or Llama-3",
@@ -142,6 +145,7 @@ int pretok_add(Pretok *p, const char *pattern, size_t n, const char *what, aha_e
     if (!re && code == PCRE2_ERROR_HEAP_FAILED) return error_set(e, AHA_ERR_NOMEM, "%s: no memory for the pre-tokeniser", what);
     if (!re) return error_set(e, AHA_ERR_INTERNAL, "a pattern of the pre-tokeniser does not compile: error %d at %zu", code, at);
     p->jit[p->n] = pcre2_jit_compile(re, PCRE2_JIT_COMPLETE) == 0; /* without it the same pieces, more slowly */
+    p->theirs[p->n] = theirs;
     p->re[p->n++] = re;
     return 0;
 }
@@ -168,6 +172,16 @@ int pretok_add_family(Pretok *p, const char *name, const char *what, aha_error *
     char quoted[80];
     return error_set(e, AHA_ERR_UNSUPPORTED, "%s: tokenizer.ggml.pre: \"%s\", expected deepseek-v3, deepseek-r1-qwen, qwen2, llama-bpe or deepseek-llm",
                      what, error_quote(quoted, sizeof quoted, name, strlen(name)));
+}
+
+const char *pretok_family(const Pretok *p)
+{
+    for (size_t i = 0; i < ARRAY_LEN(FAMILY); i++) {
+        int n = 0;
+        while (n < PRETOK_STAGES_MAX && FAMILY[i].stage[n] && n < p->n && pattern_is(p->theirs[n], FAMILY[i].stage[n], strlen(FAMILY[i].stage[n]))) n++;
+        if (n == p->n && (n == PRETOK_STAGES_MAX || !FAMILY[i].stage[n])) return FAMILY[i].name;
+    }
+    return NULL;
 }
 
 void pretok_free(Pretok *p)

@@ -2,7 +2,7 @@
 #ifndef AHA_TEXT_H
 #define AHA_TEXT_H
 
-#include "../base/base.h"
+#include "../format/format.h"
 
 /* ---- tokenizer (tokenizer.c, bpe.c, pretok.c) ---- immutable after loading: any number of threads may use it ---- */
 typedef struct Tokenizer Tokenizer;
@@ -53,6 +53,10 @@ typedef struct GgufVocab {
  * "deepseek-r1-qwen", "qwen2", "llama-bpe" or "deepseek-llm"; others are AHA_ERR_UNSUPPORTED and named.  Control and
  * user-defined tokens are its added tokens; unused ones have no text.  Everything is checked here: AHA_ERR_FORMAT, _LIMIT. */
 int  tokenizer_from_gguf(Tokenizer **out, const GgufVocab *v, const char *what, aha_error *e);
+
+/* The other way (gguf_words.c): tokenizer.ggml.* of t for a model of `rows` rows of its embedding; rows that no token has
+ * become unused tokens.  AHA_ERR_UNSUPPORTED: GGUF has no name for the way it cuts text. */
+int  tokenizer_to_gguf(const Tokenizer *t, int rows, GgufMeta *m, const char *what, aha_error *e);
 
 /* ---- making one (build.c) ---- */
 /* An ordinary tokenizer.json, as Hugging Face's tokenizers loads it and with the same ids there: byte-level BPE behind

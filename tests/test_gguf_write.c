@@ -1,0 +1,113 @@
+/* The GGUF writer: what it writes, the reader reads; where anything fails, nothing is left. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "format/format.h"
+#include "testlib.h"
+
+static const char PATH[] = "/tmp/aha-test-gguf-write.gguf", TMP[] = "/tmp/aha-test-gguf-write.gguf.tmp";
+static const float VALUE[6] = {1, -2, 3.5f, 0, 1e-20f, 7};
+static const TensorInfo TENSOR[] = {
+    {.name = "a.weight", .dtype = DT_F32, .n_dims = 2, .dim = {2, 3}, .data = VALUE, .bytes = 24},
+    {.name = "b", .dtype = DT_F32, .n_dims = 1, .dim = {5}, .data = VALUE, .bytes = 20},
+};
+
+static int from_memory(void *user, int i, const File *f, aha_error *e)
+{
+    const int *short_of = user; /* bytes to leave out */
+    return file_write(f, TENSOR[i].data, TENSOR[i].bytes - (size_t)*short_of, e);
+}
+
+static GgufMeta metadata(void)
+{
+    GgufMeta m = {0};
+    gguf_put_str(&m, "general.architecture", "llama", 5);
+    gguf_put_int(&m, "n", 4000000000);
+    gguf_put_num(&m, "x", 0.5);
+    gguf_put_bool(&m, "yes", true);
+    gguf_put_array(&m, "words", GGUF_STRING, 2);
+    gguf_add_str(&m, "one", 3);
+    gguf_add_str(&m, "", 0);
+    gguf_put_array(&m, "types", GGUF_I32, 2);
+    gguf_add_i32(&m, -1);
+    gguf_add_i32(&m, 6);
+    return m;
+}
+
+static void reads_back(void **state)
+{
+    GgufMeta    m = metadata();
+    aha_error   e = {0};
+    WeightFile *w;
+    int64_t     n = 0;
+    double      x = 0;
+    bool        yes = false;
+    int         none = 0;
+    (void)state;
+    ASSERT_OK(gguf_write(PATH, &m, TENSOR, 2, from_memory, &none, &e), e);
+    assert_false(file_exists(TMP));
+    ASSERT_OK(weights_open(&w, PATH, &e), e);
+    assert_true(weights_is_gguf(w) && weights_count(w) == 2 && gguf_kv_count(w) == 6);
+    ASSERT_OK(gguf_get_int(w, "f", "n", true, 0, UINT32_MAX, &n, &e), e);
+    ASSERT_OK(gguf_get_num(w, "f", "x", true, 0, 1, &x, &e), e);
+    ASSERT_OK(gguf_get_bool(w, "f", "yes", true, &yes, &e), e);
+    assert_true(n == 4000000000 && x == 0.5 && yes);
+    assert_true(gguf_kv_find(w, "words")->n == 2 && gguf_int(gguf_kv_find(w, "types"), 0) == -1);
+    for (int i = 0; i < 2; i++) {
+        const TensorInfo *t = weights_find(w, TENSOR[i].name);
+        assert_true(t && t->n_dims == TENSOR[i].n_dims && t->dim[0] == TENSOR[i].dim[0] && t->bytes == TENSOR[i].bytes);
+        assert_memory_equal(t->data, VALUE, t->bytes);
+    }
+    weights_close(w);
+    gguf_meta_free(&m);
+    unlink(PATH);
+}
+
+static void refuses(void **state)
+{
+    GgufMeta   m = metadata();
+    aha_error  e = {0};
+    int        none = 0, one = 1;
+    TensorInfo t[2] = {TENSOR[0], TENSOR[0]};
+    (void)state;
+    assert_int_equal(gguf_write(PATH, &m, t, 2, from_memory, &none, &e), AHA_ERR_ARG);
+    assert_non_null(strstr(e.text, "twice"));
+    t[0].bytes = 23;
+    assert_int_equal(gguf_write(PATH, &m, t, 1, from_memory, &none, &e), AHA_ERR_ARG);
+    assert_int_equal(gguf_write(PATH, &m, TENSOR, 2, from_memory, &one, &e), AHA_ERR_IO); /* fewer bytes than announced */
+    assert_int_equal(gguf_write("/nowhere/x.gguf", &m, TENSOR, 2, from_memory, &none, &e), AHA_ERR_IO);
+    assert_false(file_exists(PATH) || file_exists(TMP));
+    gguf_meta_free(&m);
+}
+
+/* every call that can fail, in turn: an error, and neither file nor part of one */
+static void every_failure(void **state)
+{
+    static const unsigned KIND[] = {OS_FAULT_ALLOC, OS_FAULT_OPEN, OS_FAULT_WRITE, OS_FAULT_SYNC, OS_FAULT_RENAME};
+    int none = 0;
+    (void)state;
+    for (size_t k = 0; k < ARRAY_LEN(KIND); k++)
+        for (uint64_t nth = 1; nth < 100; nth++) {
+            aha_error e = {0};
+            os_fault_arm(KIND[k], nth);
+            GgufMeta m = metadata();
+            int      rc = gguf_write(PATH, &m, TENSOR, 2, from_memory, &none, &e);
+            uint64_t seen = os_fault_seen();
+            os_fault_arm(0, 0);
+            gguf_meta_free(&m);
+            if (seen < nth) {
+                ASSERT_OK(rc, e);
+                unlink(PATH);
+                break;
+            }
+            assert_true(rc < 0 && e.text[0]);
+            assert_false(file_exists(TMP));
+            if (unlink(PATH) == 0) assert_int_equal(KIND[k], nth > 1 ? KIND[k] : 0); /* only after the rename: the folder's fsync */
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(reads_back), cmocka_unit_test(refuses), cmocka_unit_test(every_failure)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
