@@ -82,7 +82,7 @@ static void wrong_usage(void **state)
         {"score -m $M --tokens 0,99999", 2, "position 1 is token 99999"},
         {"eval contdown -m $M", 2, "countdown3"},
         {"eval", 2, "a task is expected"},
-        {"eval countdown -m $M --variant huge", 2, "there are: wording"},
+        {"eval countdown -m $M --variant huge", 2, "there are: free"},
         {"learn", 2, "a recipe is expected"},
         {"tokenize -m $M --decode --chat", 2, "--decode"},
         {"bench -m $M -p 4000 -n 100", 2, "this model has 4096"},
