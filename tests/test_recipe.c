@@ -38,7 +38,7 @@ static const struct {
     {"name = x\n[grpo a]\ntasks = countdown5\n", "it has no corpus"},
     {"name = x\n[eval a]\ntasks = countdown3\ntasks_end = equation\n", "has tasks_end"},
     {"name = x\n[eval a]\ntasks = countdown3\nvariant = huge\n", "huge"},
-    {"name = x\n[grpo a]\ntasks = countdown3\nvariant = large\n", "variants are for eval stages only"},
+    {"name = x\n[grpo a]\ntasks = countdown3\nvariant = large\n", "has variant large, which is for eval stages only"},
     {"name = x\ncontext = 320\n[eval a]\ntasks = countdown3\nmax_new = 320\n", "max_new is 320, expected less than the context of 320"},
     {"name = x\ncontext = 320\n[pretrain a]\ntasks = countdown3\ntokens = 5\neval_every = 1\nmax_new = 999999\n", "max_new is 999999"},
 };

@@ -43,8 +43,9 @@ static void hostile(void **state)
     has(t, "<b>4</b> could not be read");
     mem_free(t);
 
-    /* the same in a recipe that is understood */
-    static const char OWN[] = "name = $(touch x)\ntitle = </title></h1><script>\"'&\n[pretrain <b>]\ntasks = countdown3\ntokens = 1\n";
+    /* as much of it in a recipe that is understood: a title may be anything */
+    static const char OWN[] = "name = x\ntitle = </title></h1><script>\"'&\n[model]\nd_model = 32\nn_layer = 1\nn_head = 2\nnope = 8\n"
+                              "rope_dim = 4\nv_dim = 8\nkv_lora = 16\nd_ff = 48\n[pretrain b]\ntasks = countdown3\ntokens = 1\n";
     put("recipe.ini", OWN, strlen(OWN));
     t = write_page();
     check_page(t);
