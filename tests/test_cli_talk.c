@@ -24,6 +24,10 @@ static Talk talk_start(const char *args)
     snprintf(command, sizeof command, "M='%s'; D='%s'; exec %s %s", g_model, g_dir, program(), args);
     fflush(NULL);
     t.pid = forkpty(&t.fd, NULL, NULL, &(struct winsize){.ws_row = 24, .ws_col = 80});
+    if (t.pid < 0 && errno == ENOENT) { /* a root without /dev/pts: nobody can sit at a terminal there */
+        print_message("skipped: no pseudo-terminals here (is /dev/pts mounted?)\n");
+        skip();
+    }
     assert_true(t.pid >= 0);
     if (t.pid == 0) {
         setenv("TERM", "xterm", 1);
