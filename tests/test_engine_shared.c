@@ -128,10 +128,10 @@ static void test_guesses_are_the_draft_layers(void **state)
     for (int i = 0; i < P + N; i++) pos[i] = i;
     ASSERT_OK(ctx_init(&c, g_kernels, NULL, (size_t)64 << 20, (size_t)4 << 20, &e), e);
     normed = model_final_norm(&c, g_model, model_hidden(&c, g_model, &b, NULL));
-    normed.rows--;
     b.n--;
+    b.hidden = normed.data;
     b.token = token + 1;
-    logits = model_logits(&c, g_model, model_draft(&c, g_model, &b, normed, NULL));
+    logits = model_logits(&c, g_model, model_draft(&c, g_model, &b, NULL));
     assert_int_equal(ctx_failed(&c), 0);
     for (int at = P; at + 2 < P + N;) { /* token[at] is the newest; a guess for the one after it was made at row at - 1 */
         bool holds = sample_token(&c, tensor_row(logits, at - 1), logits.cols, &sample, at + 1, scratch, NULL) == token[at + 1];

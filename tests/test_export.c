@@ -41,8 +41,9 @@ static float *logits_of(const Model *m, size_t *n)
     memcpy(out, logits.data, first * sizeof *out);
     if (more) {
         b.token++;
-        b.n = normed.rows = TOKENS - 1;
-        memcpy(out + first, model_logits(&c, m, model_draft(&c, m, &b, normed, NULL)).data, more * sizeof *out);
+        b.n = TOKENS - 1;
+        b.hidden = normed.data;
+        memcpy(out + first, model_logits(&c, m, model_draft(&c, m, &b, NULL)).data, more * sizeof *out);
     }
     if (ctx_failed(&c)) fail_msg("%s", c.err.text);
     ctx_free(&c);

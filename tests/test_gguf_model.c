@@ -30,8 +30,9 @@ static float *logits_of(const Model *m, const Kernels *k, const int32_t *token, 
     if (draft) *draft = NULL;
     if (draft && m->cfg.n_mtp) {
         b.token++;
-        b.n = normed.rows = n - 1;
-        logits = model_logits(&c, m, model_draft(&c, m, &b, normed, NULL));
+        b.n = n - 1;
+        b.hidden = normed.data;
+        logits = model_logits(&c, m, model_draft(&c, m, &b, NULL));
         if (ctx_failed(&c)) fail_msg("%s", c.err.text);
         *draft = mem_alloc((size_t)(n - 1) * row);
         memcpy(*draft, logits.data, (size_t)(n - 1) * row);

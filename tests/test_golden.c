@@ -103,8 +103,8 @@ static void check_logits(const char *name, const Kernels *k)
         mtp = expected(&g, "mtp.logits");
         memmove(p.token, p.token + 1, sizeof p.token - sizeof p.token[0]);
         p.b.n--;
-        normed.rows--;
-        logits = model_logits(&c, g.m, model_draft(&c, g.m, &p.b, normed, NULL));
+        p.b.hidden = normed.data;
+        logits = model_logits(&c, g.m, model_draft(&c, g.m, &p.b, NULL));
         if (ctx_failed(&c)) fail_msg("%s: %s", name, c.err.text);
         assert_int_equal(mtp->dim[0], logits.rows);
         d = distance(logits.data, mtp->data, (int64_t)logits.rows * logits.cols);
@@ -188,7 +188,8 @@ static double loss_and_grads(Ctx *c, const Golden *g, const Packed *p)
                 target2[n2++] = p->token[row[i] + 2];
             }
         }
-        Tensor d = model_draft(c, g->m, &b, gather(c, normed, row, n), NULL);
+        b.hidden = gather(c, normed, row, n).data;
+        Tensor d = model_draft(c, g->m, &b, NULL);
         draft_logp = logprob(c, gather(c, d, row2, n2), &g->m->head, target2);
         loss += mean_loss(c, draft_logp, 0.3);
     }

@@ -99,17 +99,18 @@ static real loss_weight(int k, int i, int what)
 }
 
 /* The forward pass; y: the outputs whose weighted sum is the loss.  Returns how many. */
-static int forward(Ctx *c, const Setup *s, Tensor y[2])
+static int forward(Ctx *c, Setup *s, Tensor y[2])
 {
     Tensor normed = model_final_norm(c, s->m, model_hidden(c, s->m, &s->b, NULL));
     Tensor h = gather(c, normed, s->row, s->n_row);
     y[0] = logprob(c, h, &s->m->head, s->target);
     if (!s->m->cfg.n_mtp) return 1;
-    y[1] = logprob(c, model_draft(c, s->m, &s->draft, h, NULL), &s->m->head, s->target);
+    s->draft.hidden = h.data;
+    y[1] = logprob(c, model_draft(c, s->m, &s->draft, NULL), &s->m->head, s->target);
     return 2;
 }
 
-static double loss(Ctx *c, const Setup *s)
+static double loss(Ctx *c, Setup *s)
 {
     Tensor y[2];
     double sum = 0;
@@ -131,7 +132,7 @@ static void ctx_big(Ctx *c, const Setup *s)
     c->stats = (RouteStats *)(uintptr_t)&s->stats;
 }
 
-static void gradients(const Setup *s, bool keep)
+static void gradients(Setup *s, bool keep)
 {
     Ctx       c;
     Tape      t;
@@ -161,7 +162,7 @@ static void move(const Setup *s, int first, int last, double by)
 /* the experts' loads, as a hash: a step that changes them stands on a kink */
 static uint64_t loads(const Setup *s) { return hash64(s->stats.load, s->n_stats * sizeof *s->stats.load, 1); }
 
-static double difference(Ctx *c, const Setup *s, int first, int last, double h, uint64_t choice)
+static double difference(Ctx *c, Setup *s, int first, int last, double h, uint64_t choice)
 {
     static const double at[] = {1, -1, 2, -2}, by[] = {8, -8, -1, 1};
     double sum = 0;

@@ -41,6 +41,8 @@ static int allocate_batch(Engine *g, int threads, aha_error *e)
     g->token = ints(n);
     g->pos = ints(n);
     g->seq = ints(n);
+    g->out = mem_zalloc((size_t)n, 1);
+    g->flags = mem_zalloc((size_t)n, 1);
     g->want_row = ints(n);
     g->dtoken = ints(n);
     g->dpos = ints(n);
@@ -53,8 +55,8 @@ static int allocate_batch(Engine *g, int threads, aha_error *e)
     if (!size_mul((size_t)threads * sizeof(real), (size_t)g->m->cfg.vocab + 1, &g->scratch_bytes))
         return error_set(e, AHA_ERR_LIMIT, "engine: memory for sampling does not fit into an address");
     g->scratch = mem_pages(g->scratch_bytes);
-    if (g->token && g->pos && g->seq && g->want_row && g->dtoken && g->dpos && g->dseq && g->drow && g->want && g->active &&
-        g->batch && g->table && g->scratch)
+    if (g->token && g->pos && g->seq && g->out && g->flags && g->want_row && g->dtoken && g->dpos && g->dseq && g->drow && g->want &&
+        g->active && g->batch && g->table && g->scratch)
         return 0;
     return error_set(e, AHA_ERR_NOMEM, "engine: no memory for batches of %d rows", n);
 }
@@ -152,8 +154,8 @@ void engine_free(Engine *g)
     ctx_free(&g->ctx);
     kvcache_free(g->kv);
     if (g->scratch) mem_pages_free(g->scratch, g->scratch_bytes);
-    void *block[] = {g->token, g->pos, g->seq, g->want_row, g->dtoken, g->dpos, g->dseq, g->drow, g->want, g->active, g->batch,
-                     (void *)g->table, g};
+    void *block[] = {g->token, g->pos, g->seq, g->out, g->flags, g->want_row, g->dtoken, g->dpos, g->dseq, g->drow, g->want, g->active,
+                     g->batch, (void *)g->table, g};
     for (size_t i = 0; i < ARRAY_LEN(block); i++) mem_free(block[i]);
 }
 
@@ -324,9 +326,9 @@ static bool append(Engine *g, Seq *s, const Want *w)
 /* What the batch gave to one sequence. */
 static void settle(Engine *g, Seq *s)
 {
-    int wants = s->wants, prompt = s->n_prompt - s->computed;
+    int wants = s->wants;
     s->wants = 0;
-    if (prompt > 0 && !s->score) g->stats.prompt_tokens += prompt < s->rows ? prompt : s->rows;
+    for (int i = 0; i < s->rows && !s->score; i++) g->stats.prompt_tokens += (g->flags[s->row0 + i] & BATCH_PROMPT) != 0;
     s->computed += s->rows;
     if (s->cancelled) {
         finish(g, s, SEQ_FINISH_CANCELLED);

@@ -11,6 +11,7 @@ void forward_worst_case(Engine *g)
         g->seq[i] = g->dseq[i] = own;
         g->pos[i] = g->dpos[i] = own < seqs - 1 || g->o.ctx_max < n - i ? g->o.ctx_max - 1 : g->o.ctx_max - (n - i);
         g->drow[i] = g->want_row[i] = i;
+        g->out[i] = 1;
     }
     g->n_rows = g->n_want = g->n_drow = n;
     g->n_batch = 0;
@@ -50,16 +51,17 @@ static void pick(Engine *g, Tensor logits, Want *want, bool drafting)
     }
 }
 
-/* A few rows at a time: the listed rows of x, normed unless they are, to tokens. */
-static void rows_to_tokens(Engine *g, Ctx *c, Tensor x, bool normed, bool drafting)
+/* The wanted rows of x, normed unless they are, to tokens: a few of them at a time. */
+static void rows_to_tokens(Engine *g, Ctx *c, const Batch *b, Tensor x, bool normed)
 {
+    if (g->n_want == 0) return;
+    x = model_wanted(c, b, x); /* [n_want, D] */
+    if (!normed) x = model_final_norm(c, g->m, x);
     for (int i = 0; i < g->n_want; i += LOGIT_ROWS) {
         int    n = g->n_want - i < LOGIT_ROWS ? g->n_want - i : LOGIT_ROWS;
         size_t mark = arena_mark(&c->arena);
-        Tensor t = gather(c, x, g->want_row + i, n); /* [n, D] */
-        if (!normed) t = model_final_norm(c, g->m, t);
-        t = model_logits(c, g->m, t); /* [n, V] */
-        if (!ctx_failed(c) && !ctx_dry(c)) pick(g, t, g->want + i, drafting);
+        Tensor t = model_logits(c, g->m, tensor_rows(x, i, n)); /* [n, V] */
+        if (!ctx_failed(c) && !ctx_dry(c)) pick(g, t, g->want + i, false);
         arena_reset(&c->arena, mark);
     }
 }
@@ -114,8 +116,9 @@ static void draft(Engine *g, Ctx *c, Tensor normed)
         plan_drafts(g);
     }
     if (g->n_drow == 0) return;
-    b = (Batch){.n = g->n_drow, .token = g->dtoken, .pos = g->dpos, .seq = g->dseq};
-    normed = model_draft(c, g->m, &b, gather(c, normed, g->drow, g->n_drow), kvcache_kv(g->kv));
+    b = (Batch){.n = g->n_drow, .token = g->dtoken, .pos = g->dpos, .seq = g->dseq,
+                .hidden = gather(c, normed, g->drow, g->n_drow).data};
+    normed = model_draft(c, g->m, &b, kvcache_kv(g->kv));
     for (int i = 0; i < g->n_want; i += LOGIT_ROWS) {
         int    n = g->n_want - i < LOGIT_ROWS ? g->n_want - i : LOGIT_ROWS;
         size_t mark = arena_mark(&c->arena);
@@ -133,11 +136,11 @@ static void draft(Engine *g, Ctx *c, Tensor normed)
 void forward(Engine *g, Ctx *c)
 {
     Kv    *kv = kvcache_kv(g->kv);
-    Batch  b = {.n = g->n_rows, .token = g->token, .pos = g->pos, .seq = g->seq};
+    Batch  b = {.n = g->n_rows, .token = g->token, .pos = g->pos, .seq = g->seq, .out = g->out, .flags = g->flags};
     Tensor x;
     kv->table = (const int32_t *const *)g->table;
     x = model_hidden(c, g->m, &b, kv);
     if (g->o.draft) x = model_final_norm(c, g->m, x); /* the draft layer takes every row's */
-    rows_to_tokens(g, c, x, g->o.draft, false);
+    rows_to_tokens(g, c, &b, x, g->o.draft);
     if (g->o.draft) draft(g, c, x);
 }

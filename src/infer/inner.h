@@ -88,7 +88,8 @@ struct Engine {
     /* the batch */
     int      n_rows, n_want, n_batch;
     int32_t *token, *pos, *seq;       /* [batch_max] */
-    int32_t *want_row;                /* [batch_max] */
+    uint8_t *out, *flags;             /* [batch_max] */
+    int32_t *want_row;                /* [batch_max] of the draft layer's batch */
     Want    *want;                    /* [batch_max] */
     Seq    **batch;                   /* [seqs_max + 1] */
     const int32_t **table;            /* [seqs_max + 1] */

@@ -226,8 +226,9 @@ static void fill_rows(Engine *g, Seq *s, int slot)
         g->token[row] = pos < s->n_tokens ? s->token[pos] : s->draft;
         g->pos[row] = pos;
         g->seq[row] = slot;
-        if (i < s->rows - s->wants) continue;
-        g->want_row[g->n_want] = row;
+        g->flags[row] = pos < s->n_prompt ? BATCH_PROMPT : BATCH_GENERATED;
+        g->out[row] = i >= s->rows - s->wants;
+        if (!g->out[row]) continue;
         g->want[g->n_want++] = (Want){s, pos, -1, 0};
     }
 }

@@ -9,9 +9,11 @@ enum { SKIPS_MAX = 5, TREE_LEVELS = 16 };
 /* ---- one slot: samples packed behind each other ---- */
 typedef struct Slot {
     int32_t *token, *pos, *seq;           /* [rows] */
-    int32_t *row, *target, *tag, *at;     /* [trained] which row predicts what, of which sample and place */
+    uint8_t *loss;                        /* [rows] BATCH_LOSS or 0 */
+    int32_t *target, *tag, *at;           /* [trained] what such a row predicts, of which sample and place */
     float   *coef;                        /* [trained] */
-    int32_t *d_row, *d_target;            /* draft: rows (of the rows with a next token) and what they predict */
+    uint8_t *d_loss;                      /* draft: the same of the rows with a next token, and what they predict */
+    int32_t *d_target;
     float   *d_coef;
     int32_t *n_row, *n_token, *n_pos, *n_seq; /* draft: rows with a next token, that token, position, sequence */
     int      n, trained, drafted, nexts;
@@ -24,13 +26,14 @@ static size_t slot_bytes(int rows)
 
 static void slot_place(Slot *s, uint8_t *mem, int rows)
 {
-    int32_t **part[] = {&s->token, &s->pos, &s->seq, &s->row, &s->target, &s->tag, &s->at, &s->d_row, &s->d_target,
-                        &s->n_row, &s->n_token, &s->n_pos, &s->n_seq};
+    int32_t **part[] = {&s->token, &s->pos, &s->seq, &s->target, &s->tag, &s->at, &s->d_target, &s->n_row, &s->n_token, &s->n_pos, &s->n_seq};
     size_t    step = ((size_t)rows * sizeof(int32_t) + 63) & ~(size_t)63;
     memset(s, 0, sizeof *s);
     for (size_t i = 0; i < ARRAY_LEN(part); i++) *part[i] = (int32_t *)(void *)(mem + i * step);
     s->coef = (float *)(void *)(mem + ARRAY_LEN(part) * step);
     s->d_coef = (float *)(void *)(mem + (ARRAY_LEN(part) + 1) * step);
+    s->loss = mem + (ARRAY_LEN(part) + 2) * step;
+    s->d_loss = mem + (ARRAY_LEN(part) + 3) * step;
 }
 
 static void slot_add(Slot *s, const Sample *x, int index)
@@ -40,16 +43,16 @@ static void slot_add(Slot *s, const Sample *x, int index)
         s->token[r] = x->tok[i];
         s->pos[r] = i;
         s->seq[r] = index;
-        if (i + 1 < x->n && x->coef[i + 1] != 0) {
-            s->row[s->trained] = r;
+        s->loss[r] = i + 1 < x->n && x->coef[i + 1] != 0 ? BATCH_LOSS : 0;
+        if (s->loss[r]) {
             s->target[s->trained] = x->tok[i + 1];
             s->coef[s->trained] = x->coef[i + 1];
             s->tag[s->trained] = index;
             s->at[s->trained++] = i + 1;
         }
         if (i + 1 >= x->n) continue;
-        if (i + 2 < x->n && x->coef[i + 2] != 0) {
-            s->d_row[s->drafted] = s->nexts;
+        s->d_loss[s->nexts] = i + 2 < x->n && x->coef[i + 2] != 0 ? BATCH_LOSS : 0;
+        if (s->d_loss[s->nexts]) {
             s->d_target[s->drafted] = x->tok[i + 2];
             s->d_coef[s->drafted++] = x->coef[i + 2];
         }
@@ -69,13 +72,14 @@ static SlotOut slot_forward(Ctx *c, const Model *m, const Slot *s, bool draft, B
 {
     SlotOut out = {0};
     Tensor  normed, d;
-    batch[0] = (Batch){.n = s->n, .token = s->token, .pos = s->pos, .seq = s->seq};
-    batch[1] = (Batch){.n = s->nexts, .token = s->n_token, .pos = s->n_pos, .seq = s->n_seq};
+    batch[0] = (Batch){.n = s->n, .token = s->token, .pos = s->pos, .seq = s->seq, .out = s->loss, .flags = s->loss};
+    batch[1] = (Batch){.n = s->nexts, .token = s->n_token, .pos = s->n_pos, .seq = s->n_seq, .out = s->d_loss, .flags = s->d_loss};
     normed = model_final_norm(c, m, model_hidden(c, m, &batch[0], NULL));
-    out.logp = logprob(c, gather(c, normed, s->row, s->trained), &m->head, s->target);
+    out.logp = logprob(c, model_wanted(c, &batch[0], normed), &m->head, s->target);
     if (!draft || s->drafted == 0) return out;
-    d = model_draft(c, m, &batch[1], gather(c, normed, s->n_row, s->nexts), NULL);
-    out.draft = logprob(c, gather(c, d, s->d_row, s->drafted), &m->head, s->d_target);
+    batch[1].hidden = gather(c, normed, s->n_row, s->nexts).data;
+    d = model_draft(c, m, &batch[1], NULL);
+    out.draft = logprob(c, model_wanted(c, &batch[1], d), &m->head, s->d_target);
     return out;
 }
 
@@ -92,6 +96,8 @@ static int size_context(Trainer *t, int rows, aha_error *e)
     slot_place(&s, mem, rows);
     for (int i = 0; i < rows; i++) s.pos[i] = i;
     for (int i = 0; i < rows; i++) s.n_pos[i] = i;
+    memset(s.loss, BATCH_LOSS, (size_t)rows);
+    memset(s.d_loss, BATCH_LOSS, (size_t)rows);
     s.n = s.trained = s.nexts = s.drafted = rows;
     ctx_init_dry(&dry, t->k, pool_threads(t->pool));
     dry.tape = &tape;

@@ -99,11 +99,13 @@ Dtype export_type(Dtype want, int64_t cols);
 Tensor model_hidden(Ctx *c, const Model *m, const Batch *b, Kv *kv);
 /* The last norm: what the head and the draft layer take. */
 Tensor model_final_norm(Ctx *c, const Model *m, Tensor hidden);
+/* The rows of x [T, D] that the batch wants something of (b->out), in order. */
+Tensor model_wanted(Ctx *c, const Batch *b, Tensor x);
 /* Logits [n, V] of rows that were normed. */
 Tensor model_logits(Ctx *c, const Model *m, Tensor normed);
-/* The draft layer (MTP): row i joins the normed hidden state of position i with the embedding of token i+1 (b->token) and
- * gives, normed for the head, what predicts token i+2. */
-Tensor model_draft(Ctx *c, const Model *m, const Batch *b, Tensor normed, Kv *kv);
+/* The draft layer (MTP): row i joins the normed hidden state of position i (b->hidden) with the embedding of token i+1
+ * (b->token) and gives, normed for the head, what predicts token i+2. */
+Tensor model_draft(Ctx *c, const Model *m, const Batch *b, Kv *kv);
 
 /* One layer of each family: x [T, D] -> [T, D]. */
 typedef struct LayerArgs {

@@ -32,12 +32,12 @@ enum { BATCH_PROMPT = 1, BATCH_GENERATED = 2, BATCH_LOSS = 4 };
 typedef struct Batch {
     int            n;       /* T */
     const int32_t *token;   /* [T] */
-    const real    *hidden;  /* [T, D] or NULL: a draft layer's second input */
+    const real    *hidden;  /* [T, D] or NULL: a draft layer's second input; in the arena, where gradients are wanted of it */
     const int32_t *pos;     /* [T] position in its sequence */
     const int32_t *seq;     /* [T] which sequence of the Kv, or any number that tells packed sequences apart */
     const uint8_t *out;     /* [T] nonzero: logits wanted; NULL: every row */
     const uint8_t *flags;   /* [T] BATCH_*; NULL: none */
-    const int16_t *adapter; /* [T] or NULL */
+    const int16_t *adapter; /* [T] or NULL; there are none to load yet, and a batch that names one is refused */
 } Batch;
 
 /* ---- the key/value cache as ops see it (src/infer owns the pages) ---- */
@@ -97,6 +97,10 @@ Tensor tensor_new(Ctx *c, int rows, int cols);
 static inline Tensor tensor_cols(Tensor t, int col0, int cols)
 {
     return (Tensor){t.data + col0, t.rows, cols, t.stride};
+}
+static inline Tensor tensor_rows(Tensor t, int row0, int rows)
+{
+    return (Tensor){t.data ? t.data + (int64_t)row0 * t.stride : NULL, rows, t.cols, t.stride};
 }
 static inline real *tensor_row(Tensor t, int64_t r) { return t.data + r * t.stride; }
 static inline bool tensor_packed(Tensor t) { return t.stride == t.cols; }
