@@ -1,4 +1,6 @@
 /* The program as people call it: statuses, messages, results, and what hostile input gets. */
+#include <sys/stat.h>
+
 #include "clilib.h"
 
 #include "cpu/cpu.h"
@@ -80,6 +82,9 @@ static void wrong_usage(void **state)
         {"score -m $M", 2, "--tokens is expected"},
         {"score -m $M --tokens ''", 2, "no id is given"},
         {"score -m $M --tokens 0,99999", 2, "position 1 is token 99999"},
+        {"score -m $M --tokens 0,x", 2, "'x' at byte 2"},
+        {"score -m $M --tokens '[0,5'", 2, "ends early"},
+        {"score -m $M --tokens '[0,]'", 2, "a list of ids"},
         {"eval contdown -m $M", 2, "countdown3"},
         {"eval", 2, "a task is expected"},
         {"eval countdown -m $M --variant huge", 2, "there are: free"},
@@ -103,9 +108,10 @@ static void failures(void **state)
         {"run -m $M -p @$D", 1, "is a folder"},
         {"run -m $M -n 99999 hi", 1, "exceed the context of 4096"},
         {"run -m $M --ctx 64 -n 60 hello", 1, "--ctx goes up to 4096"},
-        {"score -m $M --tokens 0,x", 1, "'x' at byte 2"},
-        {"score -m $M --tokens '[0,5'", 1, "ends early"},
-        {"score -m $M --tokens '[0,]'", 1, "a list of ids"},
+        {"score -m $M --tokens @-", 1, "no id is given"},
+        {"score -m $M --tokens @$M/config.json", 1, "a list of ids"},
+        {"run -m /dev/null hi", 1, "'/dev/null' is a character device"},
+        {"inspect /dev/zero", 1, "'/dev/zero' is a character device"},
         {"score -m $M --tokens 0,5,", 0, ""},
         {"score -m $M --tokens @/nonexistent", 1, "/nonexistent"},
         {"score -m $M --tokens 0,5 --logits /nonexistent/x", 1, "/nonexistent/x"},
@@ -336,6 +342,35 @@ static void score_forms(void **state)
     mem_free(first);
 }
 
+/* Logits go into a FIFO that somebody reads; one that nobody reads is left as it is. */
+static void score_fifo(void **state)
+{
+    struct stat st;
+    char        path[600], args[900], *whole, *through;
+    size_t      n, m;
+    (void)state;
+    snprintf(path, sizeof path, "%s/fifo", g_dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    Ran r = ran("score -m tests/golden/llama --tokens 0,5,9 --logits $D/fifo");
+    ASSERT_RAN(r, 1);
+    ASSERT_HAS(r.err, "fifo");
+    assert_true(stat(path, &st) == 0 && S_ISFIFO(st.st_mode));
+    r = ran("score -m tests/golden/llama --tokens 0,5,9 --logits $D/whole");
+    ASSERT_RAN(r, 0);
+    whole = slurp("whole", &n);
+    /* the shell holds both ends, so there is a reader */
+    snprintf(args, sizeof args, "--version >/dev/null; exec 3<>$D/fifo; %s score -m tests/golden/llama --tokens 0,5,9 --logits $D/fifo && "
+                                "head -c %zu <&3 >$D/through", program(), n);
+    r = ran(args);
+    ASSERT_RAN(r, 0);
+    through = slurp("through", &m);
+    assert_true(n == m && memcmp(whole, through, n) == 0);
+    assert_true(stat(path, &st) == 0 && S_ISFIFO(st.st_mode));
+    mem_free(whole);
+    mem_free(through);
+    unlink(path);
+}
+
 /* ---- tokenize ---- */
 static void tokenize(void **state)
 {
@@ -518,7 +553,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(helps), cmocka_unit_test(wrong_usage), cmocka_unit_test(failures), cmocka_unit_test(knobs), cmocka_unit_test(run_json),
         cmocka_unit_test(run_same), cmocka_unit_test(run_display), cmocka_unit_test(run_lines), cmocka_unit_test(run_line_too_long),
-        cmocka_unit_test(run_hostile), cmocka_unit_test(builtin), cmocka_unit_test(output_gone), cmocka_unit_test(score_golden), cmocka_unit_test(score_forms),
+        cmocka_unit_test(run_hostile), cmocka_unit_test(builtin), cmocka_unit_test(output_gone), cmocka_unit_test(score_golden), cmocka_unit_test(score_forms), cmocka_unit_test(score_fifo),
         cmocka_unit_test(tokenize), cmocka_unit_test(tokenize_chat), cmocka_unit_test(inspect), cmocka_unit_test(gguf), cmocka_unit_test(inspect_broken),
         cmocka_unit_test(machine), cmocka_unit_test(eval),
     };

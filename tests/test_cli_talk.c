@@ -17,7 +17,7 @@ typedef struct Talk {
     size_t at; /* what was waited for ends here */
 } Talk;
 
-static Talk talk_start(const char *args)
+static Talk talk_start_as_is(const char *args)
 {
     Talk t = {0};
     char command[1024];
@@ -31,12 +31,17 @@ static Talk talk_start(const char *args)
     assert_true(t.pid >= 0);
     if (t.pid == 0) {
         setenv("TERM", "xterm", 1);
-        unsetenv("NO_COLOR");
         execl("/bin/sh", "sh", "-c", command, (char *)NULL);
         _exit(127);
     }
     buf_str(&t.seen, "");
     return t;
+}
+
+static Talk talk_start(const char *args)
+{
+    unsetenv("NO_COLOR");
+    return talk_start_as_is(args);
 }
 
 static void send_text(Talk *t, const char *s, size_t n)
@@ -189,6 +194,45 @@ static void chat_saves(void **state)
     mem_free(text);
 }
 
+/* ---- run, and what takes long ---- */
+static void run_interrupted(void **state)
+{
+    (void)state;
+    Talk t = talk_start("run -m $M --seed 1 hello");
+    wait_for(&t, "\033[2m"); /* it thinks, dimmed */
+    SEND(&t, "\003");
+    wait_for(&t, "\033[0m"); /* and leaves the terminal as it was */
+    assert_int_equal(talk_end(&t), 128 + SIGINT);
+}
+
+static void run_without_colours(void **state)
+{
+    (void)state;
+    setenv("NO_COLOR", "1", 1);
+    Talk t = talk_start_as_is("run -m $M -n 20 --seed 1 hello");
+    wait_for(&t, "<think>");
+    wait_for(&t, "cut short after 20 tokens");
+    while (listen_on(&t)) {}
+    assert_null(strchr(t.seen.data, 27));
+    unsetenv("NO_COLOR");
+    assert_int_equal(talk_end(&t), 0);
+}
+
+/* What takes long shows how far it is and how long it will take, in one line that is gone in the end. */
+static void long_work_shows_progress(void **state)
+{
+    (void)state;
+    Talk t = talk_start("eval countdown -m $M --n 100000 --max-tokens 4");
+    wait_for(&t, "[");
+    wait_for(&t, "% ");
+    wait_for(&t, " left");
+    assert_null(strchr(t.seen.data, '\n'));
+    SEND(&t, "\003");
+    while (listen_on(&t)) {}
+    assert_null(strstr(strrchr(t.seen.data, '\r'), " left"));
+    assert_int_equal(talk_end(&t), 128 + SIGINT);
+}
+
 /* ---- learn ---- */
 static const char RECIPE[] = "name = small\ntitle = a test\nseed = 3\ncontext = 200\nslot_tokens = 512\n"
                              "[model]\nd_model = 32\nn_layer = 2\nn_dense_first = 1\nn_head = 2\nnope = 8\nrope_dim = 8\nv_dim = 16\n"
@@ -250,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chat_edits),  cmocka_unit_test(chat_pastes), cmocka_unit_test(chat_interrupts),   cmocka_unit_test(chat_killed),
         cmocka_unit_test(chat_saves),  cmocka_unit_test(learn_whole), cmocka_unit_test(learn_interrupted),
+        cmocka_unit_test(run_interrupted), cmocka_unit_test(run_without_colours), cmocka_unit_test(long_work_shows_progress),
     };
     return cmocka_run_group_tests(tests, cli_setup, teardown);
 }

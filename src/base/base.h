@@ -83,6 +83,8 @@ int  file_write_atomic(const char *path, const void *data, size_t n, aha_error *
 int  file_rename(const char *from, const char *to, aha_error *e); /* and fsync of the target's folder */
 int  file_remove(const char *path, aha_error *e);                 /* absent is not an error */
 bool file_exists(const char *path);
+/* Whether there is something that is neither a file nor a folder; if so e (may be NULL) says what. */
+bool path_is_special(const char *path, aha_error *e);
 bool dir_exists(const char *path);
 int  dir_make(const char *path, aha_error *e);                    /* with parents; existing is not an error */
 int  dir_sync(const char *path, aha_error *e);

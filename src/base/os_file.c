@@ -341,6 +341,14 @@ int file_remove(const char *path, aha_error *e)
     return io_error(e, "remove", path);
 }
 
+bool path_is_special(const char *path, aha_error *e)
+{
+    struct stat st;
+    if (stat(path, &st) || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) return false;
+    (void)kind_check(&st, path, e);
+    return true;
+}
+
 bool file_exists(const char *path)
 {
     struct stat st;

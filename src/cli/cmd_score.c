@@ -34,7 +34,7 @@ typedef struct Sink {
 static int sink_open(Sink *k, const char *path, aha_error *e)
 {
     int n;
-    k->beside = strncmp(path, "/dev/", 5) != 0;
+    k->beside = strncmp(path, "/dev/", 5) != 0 && !path_is_special(path, NULL); /* a FIFO is written to, not replaced */
     n = snprintf(k->part, sizeof k->part, "%s%s", path, k->beside ? ".part" : "");
     if (n < 0 || n >= (int)sizeof k->part) return error_set(e, AHA_ERR_LIMIT, "--logits: a name of %d bytes", n);
     n = file_create(&k->file, k->part, e);
@@ -117,9 +117,10 @@ int cmd_score(int argc, char **argv)
     if (status != OPTIONS_GO_ON) return status;
     if (!a.tokens) return fail_usage("--tokens is expected, as in: --tokens 0,5,9");
     rc = input_text(a.tokens, &text, NULL, &e);
-    if (rc == 0) rc = input_ids(text.data, text.n, "--tokens", &id, &n, &e);
+    if (rc == 0 && (rc = input_ids(text.data, text.n, "--tokens", &id, &n, &e)) == 0 && n < 1)
+        rc = error_set(&e, AHA_ERR_FORMAT, "--tokens: no id is given");
+    if (rc == AHA_ERR_FORMAT && a.tokens[0] != '@') rc = e.code = AHA_ERR_ARG; /* not of a file: wrong usage */
     buf_free(&text);
-    if (rc == 0 && n < 1) rc = error_set(&e, AHA_ERR_ARG, "--tokens: no id is given");
     if (rc == 0) rc = model_set_open(&s, &a.model, MODEL_WEIGHTS, &e);
     if (rc) {
         mem_free(id);

@@ -193,6 +193,7 @@ int inspect_read(Inspection *x, const ModelArgs *a, const char *path, int scan, 
     x->path = args.path ? args.path : knob_get("AHA_MODEL");
     if (x->builtin) x->path = "aha-tiny (built in)";
     else if (!x->path || !*x->path) return error_set(e, AHA_ERR_ARG, "a file or a folder is expected");
+    if (!x->builtin && path_is_special(x->path, e)) return AHA_ERR_FORMAT;
     if (!x->builtin && !file_exists(x->path) && !dir_exists(x->path)) return error_set(e, AHA_ERR_IO, "there is no '%.400s'", x->path);
     x->is_folder = x->builtin || dir_exists(x->path);
     if (x->is_folder || ends_with(x->path, ".gguf")) open_model(x, &args);

@@ -96,6 +96,7 @@ static int check_folder(const char *path, const char *wanted, aha_error *e)
     char config[PATH_CAP];
     Buf  inside = {0};
     int  rc;
+    if (path_is_special(path, e)) return AHA_ERR_FORMAT;
     if (!file_exists(path) && !dir_exists(path)) return error_set(e, AHA_ERR_IO, "there is no '%.400s'; -m expects a model's folder", path);
     if (!dir_exists(path))
         return error_set(e, AHA_ERR_FORMAT, "'%.400s' is a file; -m expects the folder with config.json, safetensors and tokenizer.json, or a .gguf", path);
