@@ -33,7 +33,7 @@ typedef struct Stage {
     int64_t tokens;       /* pretrain: budget */
     int64_t batch_tokens; /* pretrain, sft: per update */
     int     steps;        /* grpo: updates of the policy's data */
-    int     warmup, decay_from; /* steps; decay_from: step from which the rate falls, -1: pretrain's last `decay` share */
+    int     warmup;       /* steps */
     double  decay;        /* share of the stage at the end in which the learning rate falls linearly to lr_min */
     double  lr_min;       /* of the top rate */
     OptimOptions optim;
