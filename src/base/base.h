@@ -137,6 +137,7 @@ typedef struct Buf { /* always NUL-terminated once non-empty; data may be NULL w
 void buf_add(Buf *b, const void *p, size_t n);
 void buf_str(Buf *b, const char *s);
 void buf_fmt(Buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void buf_vfmt(Buf *b, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 void buf_json(Buf *b, const char *s, size_t n); /* as a JSON string with quotes; invalid UTF-8 becomes U+FFFD */
 void buf_reset(Buf *b);                         /* n = 0, not failed; keeps the memory */
 void buf_free(Buf *b);

@@ -42,15 +42,13 @@ void buf_str(Buf *b, const char *s)
     buf_add(b, s, strlen(s));
 }
 
-void buf_fmt(Buf *b, const char *fmt, ...)
+void buf_vfmt(Buf *b, const char *fmt, va_list ap)
 {
     if (!buf_room(b, 0)) return;
-    va_list ap, again;
-    va_start(ap, fmt);
+    va_list again;
     va_copy(again, ap);
     size_t room = b->cap - b->n;
     int n = vsnprintf(b->data + b->n, room, fmt, ap);
-    va_end(ap);
     if (n < 0) b->failed = true;
     else if ((size_t)n < room) b->n += (size_t)n;
     else if (buf_room(b, (size_t)n)) {
@@ -59,6 +57,14 @@ void buf_fmt(Buf *b, const char *fmt, ...)
     }
     va_end(again);
     if (b->data) b->data[b->n] = 0; /* a failed append leaves nothing of itself behind */
+}
+
+void buf_fmt(Buf *b, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    buf_vfmt(b, fmt, ap);
+    va_end(ap);
 }
 
 /* Bytes that one U+FFFD replaces: the longest prefix that could have begun a character (Unicode 15, 3.9, "maximal

@@ -48,16 +48,23 @@ void die_by(int sig)
     _exit(128 + sig);
 }
 
-/* ---- standard error ---- whole lines at once, so that two processes' messages do not mix */
-static void err_write(const char *s, size_t n)
+/* All of it, across signals: Ctrl-C while a token is shown is no fault of the terminal.  false: errno. */
+static bool write_all(int fd, const char *s, size_t n)
 {
     while (n) {
-        ssize_t w = write(STDERR_FILENO, s, n);
+        ssize_t w = write(fd, s, n);
         if (w < 0 && errno == EINTR) continue;
-        if (w < 0) return; /* nobody is left to be told */
+        if (w < 0) return false;
         s += w;
         n -= (size_t)w;
     }
+    return true;
+}
+
+/* ---- standard error ---- whole lines at once, so that two processes' messages do not mix */
+static void err_write(const char *s, size_t n)
+{
+    (void)write_all(STDERR_FILENO, s, n); /* nobody is left to be told */
 }
 
 void bar_draw(const char *line, size_t n)
@@ -148,7 +155,10 @@ int fail_usage(const char *fmt, ...)
     return CLI_USAGE;
 }
 
-/* ---- standard output ---- */
+/* ---- standard output ---- not stdio's: a write that a signal cuts short loses what its stream held */
+static char   g_out[1 << 14];
+static size_t g_out_n;
+
 static void out_check(bool ok)
 {
     if (ok || g_out_failed) return;
@@ -159,7 +169,16 @@ static void out_check(bool ok)
 
 void out_write(const void *p, size_t n)
 {
-    if (n && !g_out_failed) out_check(fwrite(p, 1, n, stdout) == n);
+    const char *s = p;
+    if (!n || g_out_failed) return;
+    if (n > sizeof g_out - g_out_n) out_flush();
+    if (n > sizeof g_out) {
+        if (!g_out_failed) out_check(write_all(STDOUT_FILENO, s, n));
+        return;
+    }
+    memcpy(g_out + g_out_n, s, n);
+    g_out_n += n;
+    if (memchr(s, '\n', n) && term_is(STDOUT_FILENO)) out_flush();
 }
 
 void out_str(const char *s) { out_write(s, strlen(s)); }
@@ -167,9 +186,12 @@ void out_str(const char *s) { out_write(s, strlen(s)); }
 void out_fmt(const char *fmt, ...)
 {
     va_list ap;
+    Buf     b = {0};
     va_start(ap, fmt);
-    if (!g_out_failed) out_check(vprintf(fmt, ap) >= 0);
+    buf_vfmt(&b, fmt, ap);
     va_end(ap);
+    out_buf(&b);
+    buf_free(&b);
 }
 
 void out_buf(const Buf *b)
@@ -184,7 +206,9 @@ void out_buf(const Buf *b)
 
 void out_flush(void)
 {
-    if (!g_out_failed) out_check(fflush(stdout) == 0);
+    size_t n = g_out_n;
+    g_out_n = 0;
+    if (n && !g_out_failed) out_check(write_all(STDOUT_FILENO, g_out, n));
 }
 
 bool out_failed(void) { return g_out_failed; }
