@@ -5,12 +5,27 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
+
+/* ---- numbers ---- */
+static void test_number(void **state)
+{
+    (void)state;
+    const char *comma = setlocale(LC_NUMERIC, "de_DE.UTF-8"); /* where it is installed, strtod stops at the point */
+    char       *end;
+    assert_true(number_read("1.5k", &end) == 1.5 && *end == 'k');
+    assert_true(number_read("-2.5e-3", NULL) == -2.5e-3);
+    assert_true(number_read("1,5", &end) == 1 && *end == ',');
+    assert_true(number_read("x", &end) == 0 && *end == 'x');
+    setlocale(LC_NUMERIC, "C");
+    if (!comma) skip();
+}
 
 /* ---- errors ---- */
 static void test_error(void **state)
@@ -462,7 +477,7 @@ int main(void)
         cmocka_unit_test(test_buf_json),  cmocka_unit_test(test_path_join),    cmocka_unit_test(test_utf8_all),
         cmocka_unit_test(test_utf8_bad),  cmocka_unit_test(test_arena),        cmocka_unit_test(test_arena_dry),
         cmocka_unit_test(test_philox),    cmocka_unit_test(test_rng),          cmocka_unit_test(test_normal),
-        cmocka_unit_test(test_hash),      cmocka_unit_test(test_log),          cmocka_unit_test(test_knobs),
+        cmocka_unit_test(test_hash),      cmocka_unit_test(test_number),   cmocka_unit_test(test_log),          cmocka_unit_test(test_knobs),
         cmocka_unit_test(test_nearest),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);

@@ -79,6 +79,7 @@ static void shapes_are_those_of_models(void **state)
         {"rope_theta = 1", "rope_theta: got 1"},
         {"route_scale = 0", "routed_scaling_factor: got 0"},
         {"n_dense_first = 3", "n_dense_first is 3, expected at most n_layer, 2"},
+        {"max_pos = 500", "max_pos is 500, expected at least the context of 512"},
         {"n_expert = 65536\nd_expert = 1000000", "n_routed_experts: got 65536"},
     };
     (void)state;

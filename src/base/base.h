@@ -144,6 +144,9 @@ void buf_free(Buf *b);
 /* dst = "a/b"; AHA_ERR_LIMIT when it does not fit */
 int  path_join(char *dst, size_t cap, const char *a, const char *b, aha_error *e);
 
+/* strtod whose decimal point is a point, whatever locale the host program has set (number.c) */
+double number_read(const char *s, char **end);
+
 /* ---- UTF-8 (utf8.c) ---- */
 /* Length 1-4 of the valid sequence at s (n bytes left) and its code point (cp may be NULL); 0: invalid; -1: valid so far
  * but cut at the end (so too when n is 0) */

@@ -90,8 +90,8 @@ static uint64_t cpus_v2(const char *folder)
 {
     char text[128], *end; /* "max 100000" or "150000 100000" */
     if (!value_read(folder, "cpu.max", text, sizeof text)) return UINT64_MAX;
-    double quota = strtod(text, &end);
-    return end == text ? UINT64_MAX : quota_cpus(quota, strtod(end, NULL));
+    double quota = number_read(text, &end);
+    return end == text ? UINT64_MAX : quota_cpus(quota, number_read(end, NULL));
 }
 
 static uint64_t cpus_v1(const char *folder)
@@ -99,7 +99,7 @@ static uint64_t cpus_v1(const char *folder)
     char quota[64], period[64]; /* a quota of -1 is none */
     if (!value_read(folder, "cpu.cfs_quota_us", quota, sizeof quota)) return UINT64_MAX;
     if (!value_read(folder, "cpu.cfs_period_us", period, sizeof period)) return UINT64_MAX;
-    return quota_cpus(strtod(quota, NULL), strtod(period, NULL));
+    return quota_cpus(number_read(quota, NULL), number_read(period, NULL));
 }
 
 static uint64_t memory_file(const char *folder, const char *file)

@@ -63,7 +63,7 @@ static int set_seed(const Option *o, const char *value)
 static int set_float(const Option *o, const char *value)
 {
     char  *end;
-    double v = strtod(value, &end);
+    double v = number_read(value, &end);
     if (end == value || *end || !isfinite(v) || strchr(" \t\n", value[0])) return wrong(o, value, "a number");
     if (v < o->lo || v > o->hi) return out_of_range(o, value);
     *o->to.real = v;

@@ -40,10 +40,11 @@ void config_put_num(Buf *b, const char *key, double v)
 {
     char s[40];
     int  digits = 6;
-    do snprintf(s, sizeof s, "%.*g", digits, v);
-    while (strtod(s, NULL) != v && ++digits <= 17);
-    for (char *p = s; *p; p++)
-        if (!strchr("0123456789+-e", *p)) *p = '.'; /* whatever the locale's decimal point is */
+    do {
+        snprintf(s, sizeof s, "%.*g", digits, v);
+        for (char *p = s; *p; p++)
+            if (!strchr("0123456789+-e", *p)) *p = '.'; /* whatever the locale's decimal point is */
+    } while (number_read(s, NULL) != v && ++digits <= 17);
     if (!strpbrk(s, ".e")) strcat(s, ".0");
     config_put_raw(b, key, s);
 }

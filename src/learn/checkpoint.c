@@ -72,7 +72,8 @@ static int parts_write(const Parts *p, const char *path, aha_error *e)
     return rc;
 }
 
-static int parts_read(const Parts *p, const char *path, aha_error *e)
+/* Fills the parts from the file, or, with `compare`, says which of them the file does not hold bit for bit. */
+static int parts_read(const Parts *p, const char *path, bool compare, aha_error *e)
 {
     WeightFile *f;
     int         rc = weights_open(&f, path, e);
@@ -83,7 +84,9 @@ static int parts_read(const Parts *p, const char *path, aha_error *e)
         if (!t || t->dtype != DT_F32 || t->bytes != part_bytes(&p->part[i]))
             rc = error_set(e, AHA_ERR_FORMAT, "%s: %s is %s, expected F32 [%d, %d]", path, p->part[i].name, t ? "of another shape" : "absent",
                            p->part[i].rows, p->part[i].cols);
-        else
+        else if (compare && memcmp(p->part[i].data, t->data, t->bytes) != 0)
+            rc = error_set(e, AHA_ERR_IO, "%s: %s reads back other than it was written", path, p->part[i].name);
+        else if (!compare)
             memcpy(p->part[i].data, t->data, t->bytes);
     }
     weights_close(f);
@@ -107,7 +110,7 @@ int weights_load_f32(Model *m, const char *path, aha_error *e)
     int   rc;
     if (!p.part) return error_set(e, AHA_ERR_NOMEM, "cannot get memory to read %s", path);
     put_model(&p, "", m);
-    rc = parts_read(&p, path, e);
+    rc = parts_read(&p, path, false, e);
     mem_free(p.part);
     return rc;
 }
@@ -218,19 +221,18 @@ static void remove_others(const char *dir, const char *keep)
     mem_free(names);
 }
 
-/* write, reopen to verify, then move the manifest, then forget the older file */
+/* write, read back and compare, then move the manifest, then forget the older file */
 static int save_file(const char *dir, Manifest *m, const Trainer *t, const Model *ref, aha_error *e)
 {
-    char        path[PATH_CAP];
-    Parts       p;
-    WeightFile *check;
-    int         rc = parts_of(&p, t, ref, e);
+    char  path[PATH_CAP];
+    Parts p;
+    int   rc = parts_of(&p, t, ref, e);
     if (rc) return rc;
     snprintf(m->file, sizeof m->file, "step-%d-%lld.safetensors", m->s.stage, (long long)m->s.step);
     rc = path_join(path, sizeof path, dir, m->file, e);
     m->hash = parts_hash(&p);
     if (rc == 0) rc = parts_write(&p, path, e);
-    if (rc == 0 && (rc = weights_open(&check, path, e)) == 0) weights_close(check);
+    if (rc == 0) rc = parts_read(&p, path, true, e);
     mem_free(p.part);
     return rc;
 }
@@ -267,7 +269,7 @@ int checkpoint_load(const char *dir, Trainer *t, Model *ref, aha_error *e)
     if (rc == 0) rc = path_join(path, sizeof path, dir, m.file, e);
     if (rc == 0) rc = parts_of(&p, t, ref, e);
     if (rc) return rc;
-    rc = parts_read(&p, path, e);
+    rc = parts_read(&p, path, false, e);
     if (rc == 0 && parts_hash(&p) != m.hash) rc = error_set(e, AHA_ERR_FORMAT, "%s: the bytes are not those that were written", path);
     mem_free(p.part);
     if (rc) return rc;

@@ -164,7 +164,7 @@ static int bad(const Line *l, aha_error *e, const char *expected)
 static bool parse_number(const char *s, bool suffix, double *out)
 {
     char  *end;
-    double v = strtod(s, &end);
+    double v = number_read(s, &end);
     if (end == s) return false;
     if (suffix && (*end == 'k' || *end == 'M' || *end == 'G')) {
         v *= *end == 'k' ? 1e3 : *end == 'M' ? 1e6 : 1e9;
@@ -398,6 +398,8 @@ int recipe_check_model(const Recipe *r, const char *what, aha_error *e)
     for (int i = 0; i < r->n_stage; i++)
         trains = trains || r->stage[i].kind == STAGE_PRETRAIN || r->stage[i].kind == STAGE_SFT || r->stage[i].kind == STAGE_GRPO;
     if (!trains) return 0;
+    if (c.max_pos < r->context) /* said here, and not by the first stage that asks the model */
+        return error_set(e, AHA_ERR_FORMAT, "%s: max_pos is %d, expected at least the context of %d", what, c.max_pos, r->context);
     if (c.n_dense_first > c.n_layer)
         return error_set(e, AHA_ERR_FORMAT, "%s: n_dense_first is %d, expected at most n_layer, %d", what, c.n_dense_first, c.n_layer);
     c.vocab = VOCAB_ANY;
