@@ -5,7 +5,9 @@ CC      ?= gcc
 BUILD   ?= build
 LIBPKGS := jansson libpcre2-8 libutf8proc
 CLIPKGS := libedit libcurl libcrypto
-PKGS    := $(LIBPKGS) $(CLIPKGS)
+# src/serve is the program's own: a library that embeds a model needs neither HTTP nor a database
+SERVEPKGS := sqlite3 libcrypto
+PKGS    := $(LIBPKGS) $(CLIPKGS) $(SERVEPKGS)
 
 OPT      ?= -O2 -g
 WARN     := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wvla
@@ -18,16 +20,19 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) -ffp-contract=off -fvisibilit
              $(shell pkg-config --cflags $(PKGS)) $(CFLAGS)
 LIBS     := $(shell pkg-config --libs $(LIBPKGS)) -lm -pthread
 CLI_LIBS := $(shell pkg-config --libs $(CLIPKGS))
+SERVE_LIBS := $(shell pkg-config --libs $(SERVEPKGS))
 
 ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
-LIB_ROOMS := base tensor cpu format model text infer learn judge serve
+LIB_ROOMS := base tensor cpu format model text infer learn judge
 LIB_SRC := $(foreach r,$(LIB_ROOMS),$(wildcard src/$(r)/*.c))
 ifeq ($(ARCH),x86_64)
 LIB_SRC += $(wildcard src/cpu/x86/*.c)
 endif
 CLI_SRC := $(wildcard src/cli/*.c)
+SERVE_SRC := $(wildcard src/serve/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/%.o)
+SERVE_OBJ := $(SERVE_SRC:%.c=$(BUILD)/%.o)
 
 # aha-tiny, carried inside the program (src/cli/builtin.S includes the folder's files)
 BUILTIN_DIR := models/aha-tiny
@@ -42,11 +47,14 @@ FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 .PHONY: all lib test check lint install clean help fuzz-replay bench
 all: aha
 
-aha: $(CLI_OBJ) $(BUILTIN_OBJ) $(BUILD)/libaha.a
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) $(CLI_LIBS)
+aha: $(CLI_OBJ) $(BUILTIN_OBJ) $(BUILD)/libserve.a $(BUILD)/libaha.a
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) $(CLI_LIBS) $(SERVE_LIBS)
 
 lib: $(BUILD)/libaha.a $(BUILD)/libaha.so
 $(BUILD)/libaha.a: $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+$(BUILD)/libserve.a: $(SERVE_OBJ)
 	@rm -f $@
 	ar rcs $@ $^
 $(BUILD)/libaha.so: $(LIB_OBJ)
@@ -73,9 +81,13 @@ $(BUILD)/double/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -DAHA_REAL_DOUBLE -MMD -MP -c -o $@ $<
 
+# A test that includes a header of src/serve is linked with it.
+SERVE_TESTS := $(shell grep -l '"serve/' tests/test_*.c)
+$(SERVE_TESTS:%.c=$(BUILD)/%): $(BUILD)/libserve.a
+$(SERVE_TESTS:%.c=$(BUILD)/%): TEST_LIBS := $(SERVE_LIBS)
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libaha.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -Itests -MMD -MP -o $@ $< $(BUILD)/libaha.a $(LIBS) $$(pkg-config --libs cmocka)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -Itests -MMD -MP -o $@ $< $(filter %/libserve.a,$^) $(BUILD)/libaha.a $(TEST_LIBS) $(LIBS) $$(pkg-config --libs cmocka)
 # finite differences run in double: the only tests that link the other build (format knows no `real`)
 GRAD_BIN := $(filter $(BUILD)/tests/test_grad%,$(TEST_BIN))
 FORMAT_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/format/*.c))
@@ -111,4 +123,4 @@ help:
 	@echo "make bench      build/bench/*: kernels and training beside their peers"
 	@echo "make clean      removes what was built"
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(REAL_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(SERVE_OBJ:.o=.d) $(TEST_BIN:=.d) $(REAL_OBJ:.o=.d)

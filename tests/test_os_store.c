@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -80,8 +81,37 @@ static void test_store(void **state)
     assert_int_equal(file_open_rw(&g, g_dir, &e), AHA_ERR_IO);
 }
 
+/* Made for its owner alone, with the folders above it; what is there keeps its content and mode. */
+static void test_private(void **state)
+{
+    aha_error   e = {0};
+    const char *path = in_dir("private/deep/file");
+    struct stat st;
+    (void)state;
+    mode_t before = umask(0);
+    assert_int_equal(file_make_private(path, &e), 0);
+    umask(before);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_int_equal(st.st_size, 0);
+    assert_int_equal(file_write_atomic(path, "abc", 3, &e), 0);
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_int_equal(file_make_private(path, &e), 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0640);
+    assert_int_equal(st.st_size, 3);
+    os_fault_arm(OS_FAULT_OPEN, 1);
+    assert_int_equal(file_make_private(in_dir("other"), &e), AHA_ERR_IO);
+    os_fault_arm(0, 0);
+    assert_false(file_exists(in_dir("other")));
+    assert_int_equal(file_make_private(in_dir("private/deep/file/below"), &e), AHA_ERR_IO);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(dir_remove_all(in_dir("private/deep"), &e), 0);
+    assert_int_equal(dir_remove_all(in_dir("private"), &e), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_store)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_store), cmocka_unit_test(test_private)};
     return cmocka_run_group_tests_name("os_store", tests, setup, teardown);
 }

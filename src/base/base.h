@@ -96,6 +96,8 @@ int  dir_list(const char *path, char ***names, int *n, aha_error *e);
 /* Reads and writes, creates; the last part of the path is never followed as a link.  size: at open */
 int  file_open_rw(File *f, const char *path, aha_error *e);
 int  file_pwrite(const File *f, const void *buf, size_t n, int64_t off, aha_error *e); /* all n bytes or an error */
+/* An empty file that only its owner may read (0600), with the folders above it, for others to open; what is there stays. */
+int  file_make_private(const char *path, aha_error *e);
 /* A lock that ends with the File or the process.  *got false: another has it, or `path` is meanwhile another file. */
 int  file_lock(const File *f, const char *path, bool *got, aha_error *e);
 /* A symbolic link at path, in place of what was there; a file system without links gets a second name (hard link). */
@@ -108,6 +110,7 @@ uint64_t time_now_ns(void);     /* monotonic */
 double   time_unix(void);       /* seconds since 1970 */
 double   time_cpu_s(void);      /* processor seconds of this process */
 uint64_t os_random_u64(void);   /* from the system, for seeds nobody chose */
+int      os_random_secret(void *p, size_t n, aha_error *e); /* from the system or not at all, for what nobody may guess */
 int      os_cpus_usable(void);  /* affinity mask and cgroup quota, at least 1 */
 uint64_t os_memory_total(void); /* bytes of RAM, or of the cgroup's limit if smaller */
 uint64_t os_memory_rss(void);   /* bytes resident now */
@@ -177,6 +180,17 @@ Pool *pool_new(int threads, aha_error *e); /* threads 0: AHA_THREADS, or else os
 void  pool_free(Pool *p);
 int   pool_threads(const Pool *p);
 void  pool_run(Pool *p, int n_tasks, PoolFn fn, void *arg); /* returns when all are done; p NULL runs them here */
+
+/* ---- a thread of one's own (os_thread.c) ---- takes no signals */
+typedef struct Thread Thread;
+int  thread_start(Thread **out, void (*fn)(void *), void *arg, aha_error *e);
+void thread_join(Thread *t); /* waits for its end and frees it; NULL is fine */
+/* One thread sleeps, any other wakes it; a call of waker_wake before the sleep counts. */
+typedef struct Waker Waker;
+Waker *waker_new(aha_error *e);
+void   waker_free(Waker *w);
+void   waker_wake(Waker *w);
+bool   waker_wait(Waker *w, int ms); /* false: not woken for so long */
 
 /* ---- random numbers (rng.c): Philox4x32-10, counter based (Salmon et al., SC'11) ----
  * The same (seed, stream, counter) gives the same numbers on every machine and in any order. */

@@ -155,6 +155,21 @@ uint64_t os_random_u64(void)
     return hash64(mix, sizeof mix, (uint64_t)(time_unix() * 1e6));
 }
 
+int os_random_secret(void *p, size_t n, aha_error *e)
+{
+    for (size_t done = 0; done < n;) { /* 256 bytes a call at most */
+        size_t k = n - done < 256 ? n - done : 256;
+        if (os_fault(OS_FAULT_READ))
+            errno = EIO;
+        else if (!getentropy((char *)p + done, k)) {
+            done += k;
+            continue;
+        }
+        return error_set(e, AHA_ERR_IO, "the system gives no random bytes: %s", strerror(errno));
+    }
+    return 0;
+}
+
 /* ---- the machine ---- */
 static int cpus_online(void)
 {

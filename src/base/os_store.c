@@ -42,6 +42,27 @@ int file_open_rw(File *f, const char *path, aha_error *e)
     return 0;
 }
 
+int file_make_private(const char *path, aha_error *e)
+{
+    const char *slash = strrchr(path, '/');
+    char        folder[PATH_MAX];
+    int         fd = -1, rc;
+    if (slash && slash != path) {
+        if ((size_t)(slash - path) >= sizeof folder) return error_set(e, AHA_ERR_LIMIT, "path of %zu bytes, at most %d expected", strlen(path), PATH_MAX - 1);
+        memcpy(folder, path, (size_t)(slash - path));
+        folder[slash - path] = 0;
+        if ((rc = dir_make(folder, e)) != 0) return rc;
+    }
+    if (os_fault(OS_FAULT_OPEN))
+        errno = EIO;
+    else
+        do fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0600);
+        while (fd < 0 && errno == EINTR);
+    if (fd < 0) return errno == EEXIST ? 0 : io_error(e, "make", path);
+    close(fd);
+    return 0;
+}
+
 int file_pwrite(const File *f, const void *buf, size_t n, int64_t off, aha_error *e)
 {
     const char *p = buf;
