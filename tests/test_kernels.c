@@ -1,6 +1,7 @@
 /* Every kernel of every ISA against the plain C reference: random shapes, strides, orientations and types, extreme data,
  * parts of the items, memory that faults beyond its end.  The order of summation is fixed, so equality is demanded: the
- * same value, or both NaN (the sign of a zero may differ). */
+ * same value, or both NaN (the sign of a zero may differ).
+ * `test_kernels --bench [KERNEL]` times the same cases, once each is checked; bench/bench_kernels has the shapes of models. */
 #include "kernlib.h"
 #include "quantlib.h"
 #include "tensor/tensor.h"
@@ -416,7 +417,31 @@ static void test_exp(void **state)
         }
 }
 
-int main(void)
+/* A row per kernel and ISA: the reference's time over the kernel's, over cases that are checked on the way. */
+static int bench(const char *only)
+{
+    int                n, found = 0;
+    const char *const *name = kernel_names(&n);
+    timing.on = true;
+    for (int i = 0; i < n; i++)
+        for (int t = 1; t < n_tables; t++) {
+            KernelFn *ref = kernel_named(table[0], name[i]), *fast = kernel_named(table[t], name[i]);
+            if (fast == ref || (only && strcmp(only, name[i]) != 0)) continue;
+            rnd = (Rng){(uint64_t)i, 0, 0}; /* the same cases for every ISA */
+            timing.s[0] = timing.s[1] = 0;
+            for (int r = 0; r < ROUNDS; r++) {
+                check_named(name[i])(ref, fast, name[i], NUM_UNIT);
+                guards_free();
+            }
+            printf("%-18s %-7s %6.2f x plain C  (%.3f ms for %.3f, %d cases)\n", name[i], table[t]->isa, timing.s[0] / timing.s[1],
+                   timing.s[1] * 1e3, timing.s[0] * 1e3, ROUNDS);
+            found++;
+        }
+    if (!found) fprintf(stderr, "test_kernels: no kernel %s that has a version of its own\n", only ? only : "");
+    return found ? 0 : 2;
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_holes),
@@ -424,5 +449,6 @@ int main(void)
         cmocka_unit_test(test_exp),
     };
     n_tables = cpu_kernels_all(table, (int)ARRAY_LEN(table));
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(argc > 2 ? argv[2] : NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
