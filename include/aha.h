@@ -113,6 +113,7 @@ typedef struct aha_engine_info {
     int64_t     weights_bytes, cache_bytes;
     const int32_t *stop;       /* [n_stop] tokens that end an answer */
     int         n_stop;
+    int32_t     think, end_think; /* the tokens <think> and </think>; -1: the model has none */
 } aha_engine_info;
 /* Fills info, whose size must be set; fields that an older caller does not know are left out. */
 AHA_API void aha_engine_get_info(const aha_engine *g, aha_engine_info *info);
@@ -122,6 +123,15 @@ AHA_API void aha_engine_get_info(const aha_engine *g, aha_engine_info *info);
  * on what is cached, or on the number of threads.  A beginning that an earlier sequence had is taken from the cache. */
 typedef struct aha_seq aha_seq;
 
+typedef struct aha_logit_bias {
+    int32_t token;
+    float   bias; /* added to its logit, -100 to 100 */
+} aha_logit_bias;
+
+/* How a token is chosen, in this order: bias is added to the logits; the logit of each token that the prompt or the answer has
+ * is divided by repetition_penalty where it is above 0 and multiplied by it elsewhere (once, however often it was there);
+ * presence_penalty, and frequency_penalty times how often, are taken off where the answer has the token; what comes out is
+ * divided by temperature; top_k, top_p and min_p cut the rest; one random number, of (seed, stream, position), chooses. */
 typedef struct aha_sample_options {
     size_t   size;
     float    temperature;  /* 0: always the likeliest token, among equals the one with the lowest id */
@@ -129,9 +139,35 @@ typedef struct aha_sample_options {
     float    min_p;        /* 0: off */
     int      top_k;        /* 0: off */
     uint64_t seed, stream; /* the same two give the same answer; stream tells sequences of one seed apart */
+    float    repetition_penalty; /* 0.1 to 10; 1: off */
+    float    presence_penalty, frequency_penalty; /* -2 to 2; 0: off */
+    const aha_logit_bias *bias; /* [n_bias] copied; a token once, at most AHA_BIAS_MAX of them */
+    int      n_bias;
 } aha_sample_options;
 /* what R1's authors recommend */
-#define AHA_SAMPLE_OPTIONS_INIT {sizeof(aha_sample_options), 0.6f, 0.95f, 0, 0, 0, 0}
+#define AHA_SAMPLE_OPTIONS_INIT {sizeof(aha_sample_options), 0.6f, 0.95f, 0, 0, 0, 0, 1, 0, 0, NULL, 0}
+
+typedef struct aha_token_logp { /* log-probability under the plain softmax of the logits: no bias, penalty, temperature, cut */
+    int32_t token; /* -1: there is none */
+    float   logp;
+} aha_token_logp;
+typedef struct aha_new_token {
+    size_t  size;
+    int32_t token;
+    int     index;  /* among the generated ones */
+    bool    forced; /* not the model's choice: it closes a thinking that came to its budget */
+    float   logp;   /* when asked for */
+    const aha_token_logp *top; /* [n_top] valid until the sequence is freed; NULL unless asked for */
+} aha_new_token;
+
+enum {
+    AHA_TOP_MAX = 20,
+    AHA_BIAS_MAX = 1024,
+    AHA_THINK_END_MAX = 256,
+    AHA_REPEAT_DEFAULT = 512, /* a good repeat_min for chats and servers */
+    AHA_REPEAT_MIN = 64,
+    AHA_REPEAT_MAX = 4096
+};
 
 typedef struct aha_seq_options {
     size_t         size;
@@ -148,11 +184,30 @@ typedef struct aha_seq_options {
     void (*on_token)(void *user, aha_seq *s, int32_t token, float logp);
     void (*on_done)(void *user, aha_seq *s);
     void *user;
+    void (*on_new_token)(void *user, aha_seq *s, const aha_new_token *t); /* as on_token (which comes first, if both are set) */
+    int            n_top;            /* 0 to AHA_TOP_MAX: that many likeliest tokens for each generated one, equals by ascending id */
+    bool           want_prompt_logp; /* of the prompt's tokens too, and their n_top; it is then computed whole, not taken from the cache */
+    /* Thinking: a budget of 0 or more is kept by closing the thinking when so many tokens of it were generated: the tokens of
+     * think_end follow, whatever the model would say, and then it goes on by itself.  They count like any others. */
+    bool           think_open;       /* the prompt ends inside the thinking: aha_chat says so */
+    int            think_budget;     /* tokens; -1: none; 0: closed as soon as it is open.  aha_think_budget has names for some */
+    const int32_t *think_end;        /* [n_think_end] copied, </think> among them; NULL: newline, </think>, two newlines */
+    int            n_think_end;
+    int            repeat_min;       /* 0: off; else AHA_REPEAT_MIN to _MAX: ends it (AHA_FINISH_REPEAT) when it has said the same
+                                      * 1 to 512 tokens at least four times in a row, over at least so many tokens */
 } aha_seq_options;
-#define AHA_SEQ_OPTIONS_INIT {sizeof(aha_seq_options), NULL, 0, 0, NULL, NULL, 0, false, false, NULL, NULL, NULL}
+#define AHA_SEQ_OPTIONS_INIT {sizeof(aha_seq_options), NULL, 0, 0, NULL, NULL, 0, false, false, NULL, NULL, NULL, NULL, 0, false, false, -1, \
+                              NULL, 0, 0}
 
 typedef enum aha_seq_state { AHA_SEQ_WAITING, AHA_SEQ_PROMPT, AHA_SEQ_GENERATING, AHA_SEQ_DONE } aha_seq_state;
-typedef enum aha_finish { AHA_FINISH_NONE, AHA_FINISH_STOP, AHA_FINISH_LENGTH, AHA_FINISH_CANCELLED, AHA_FINISH_ERROR } aha_finish;
+typedef enum aha_finish {
+    AHA_FINISH_NONE,
+    AHA_FINISH_STOP,
+    AHA_FINISH_LENGTH,
+    AHA_FINISH_CANCELLED,
+    AHA_FINISH_ERROR,
+    AHA_FINISH_REPEAT /* it said the same again and again */
+} aha_finish;
 typedef struct aha_seq_status {
     size_t         size;
     aha_seq_state  state;
@@ -161,11 +216,22 @@ typedef struct aha_seq_status {
     const float   *logp;   /* [n_tokens], and one more for stop_token if there is one; NULL unless asked for */
     int            n_tokens, stop_token; /* stop_token: the one that ended it (not among tokens), or -1 */
     int            n_prompt, prompt_done, prompt_cached; /* prompt tokens: all, computed by now, of those from the cache */
+    int            n_top;
+    const aha_token_logp *top;        /* [n_tokens][n_top], and one row more for stop_token; NULL unless asked for */
+    const float          *prompt_logp; /* [prompt_done] of the prompt's tokens; the first has none: 0.  NULL unless asked for */
+    const aha_token_logp *prompt_top; /* [prompt_done][n_top]; of the first all -1 */
+    const bool           *forced;     /* [n_tokens]; NULL: there was no budget */
+    int            n_think;           /* generated tokens that are thinking, its tags included; 0 unless the model has them */
+    int            repeat_period, repeat_tokens; /* of AHA_FINISH_REPEAT: how many tokens were repeated, over how many at the end */
 } aha_seq_status;
 
 /* Takes a request; nothing is computed yet.  AHA_ERR_LIMIT: longer than the context or the cache; AHA_ERR_ARG: a token that the
- * model does not have, or an option out of range. */
+ * model does not have, or an option out of range: the text names it; AHA_ERR_UNSUPPORTED: a think_budget where there is no </think>.
+ * Several answers to one prompt: the same request again with another sample.stream; the prompt is computed once. */
 AHA_API int  aha_seq_submit(aha_engine *g, const aha_seq_options *o, aha_seq **out, aha_error *e);
+/* The think_budget that an effort names, max_new being the tokens of thinking and answer together: "off" or "none" 0, "minimal" a
+ * tenth, "low" a fifth, "medium" half, "high" four fifths of them, "max" or "xhigh" -1.  AHA_ERR_ARG: another name, or max_new below 1. */
+AHA_API int  aha_think_budget(const char *effort, int max_new, int *budget, aha_error *e);
 AHA_API void aha_seq_poll(const aha_seq *s, aha_seq_status *status); /* status->size must be set */
 AHA_API void aha_seq_cancel(aha_seq *s); /* done at once, or, from a callback, when the step ends */
 AHA_API void aha_seq_free(aha_seq *s);   /* one that is not done is cancelled first, without a call of on_done */
@@ -212,10 +278,42 @@ AHA_API int aha_chat(const aha_engine *g, const aha_message *m, int n, int32_t *
 AHA_API int aha_chat_tools(const aha_engine *g, const aha_message *m, int n, const char *tools, size_t tools_bytes, int32_t **ids,
                            int *n_ids, bool *think_open, aha_error *e);
 
+/* The same with all that can be asked for. */
+typedef enum aha_think {
+    AHA_THINK_TEMPLATE, /* the model's own form */
+    AHA_THINK_FORCED,   /* the thinking is opened, so that it cannot be left out */
+    AHA_THINK_FREE,     /* it is not opened: the model does it itself, or does not think */
+    AHA_THINK_OFF       /* an empty thinking is written: the reply is the answer.  After results of tools nothing is */
+} aha_think;
+typedef struct aha_chat_options {
+    size_t      size;
+    aha_think   think;
+    const char *tools; /* as of aha_chat_tools; NULL: none */
+    size_t      tools_bytes;
+} aha_chat_options;
+#define AHA_CHAT_OPTIONS_INIT {sizeof(aha_chat_options), AHA_THINK_TEMPLATE, NULL, 0}
+AHA_API int aha_chat_with(const aha_engine *g, const aha_message *m, int n, const aha_chat_options *o, int32_t **ids, int *n_ids,
+                          bool *think_open, aha_error *e);
+
 /* Splits an answer, token by token, into thinking, answer and tool calls, without control tokens and always valid UTF-8. */
 typedef struct aha_reply aha_reply;
 typedef enum aha_part { AHA_PART_THINKING, AHA_PART_ANSWER } aha_part;
 AHA_API int  aha_reply_new(aha_reply **out, const aha_engine *g, bool think_open, aha_error *e); /* the engine must outlive it */
+enum { AHA_STOP_MAX = 64, AHA_STOP_BYTES_MAX = 1024 };
+typedef struct aha_reply_options {
+    size_t           size;
+    bool             think_open;
+    bool             plain; /* all of it is answer, as it comes: no thinking, no tool calls, white space kept */
+    const aha_bytes *stop; /* [n_stop] UTF-8, copied: the answer ends before the first of these texts (of those that end at the
+                            * same byte, the longest).  They are not looked for in the thinking or in tool calls.
+                            * At most AHA_STOP_MAX, each of 1 to AHA_STOP_BYTES_MAX bytes: AHA_ERR_LIMIT, _ARG */
+    int              n_stop;
+} aha_reply_options;
+#define AHA_REPLY_OPTIONS_INIT {sizeof(aha_reply_options), false, false, NULL, 0}
+/* The same with stop texts.  What could still become one is held back by push, and given by end. */
+AHA_API int  aha_reply_open(aha_reply **out, const aha_engine *g, const aha_reply_options *o, aha_error *e);
+/* Which of the stop texts has ended the answer, or -1: then the sequence is of no more use (aha_seq_cancel), and pushes give nothing. */
+AHA_API int  aha_reply_stopped(const aha_reply *r);
 AHA_API void aha_reply_free(aha_reply *r);
 /* The text that this token completes (perhaps none), NUL-terminated, valid until the next call; and what it is part of.
  * 0, or AHA_ERR_NOMEM. */

@@ -135,7 +135,7 @@ void answer_free(Answer *a)
 const char *finish_name(SeqFinish f)
 {
     static const char *const NAME[] = {[SEQ_FINISH_NONE] = "none", [SEQ_FINISH_STOP] = "stop", [SEQ_FINISH_LENGTH] = "length",
-                                       [SEQ_FINISH_CANCELLED] = "cancelled", [SEQ_FINISH_ERROR] = "error"};
+                                       [SEQ_FINISH_CANCELLED] = "cancelled", [SEQ_FINISH_ERROR] = "error", [SEQ_FINISH_REPEAT] = "repeat"};
     return NAME[f];
 }
 

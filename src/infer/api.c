@@ -7,12 +7,12 @@
 struct aha_seq {
     Seq  *seq;
     void (*on_token)(void *user, aha_seq *s, int32_t token, float logp);
+    void (*on_new_token)(void *user, aha_seq *s, const aha_new_token *t);
     void (*on_done)(void *user, aha_seq *s);
     void *user;
 };
 
-/* The caller's struct of `size` bytes over the defaults in dst [n]: fields that it does not know keep theirs. */
-static int take_options(void *dst, size_t n, const void *src, size_t size, const char *what, aha_error *e)
+int api_options(void *dst, size_t n, const void *src, size_t size, const char *what, aha_error *e)
 {
     if (size < sizeof(size_t)) return error_set(e, AHA_ERR_ARG, "%s.size is %zu: start from the INIT macro", what, size);
     memcpy(dst, src, size < n ? size : n);
@@ -108,7 +108,7 @@ static int open_any(aha_engine **out, const char *path, const aha_model_bytes *b
     aha_options  o = AHA_OPTIONS_INIT;
     ModelOptions mo = {0};
     aha_engine  *g;
-    int          rc = options ? take_options(&o, sizeof o, options, options->size, "aha_options", e) : 0;
+    int          rc = options ? api_options(&o, sizeof o, options, options->size, "aha_options", e) : 0;
     *out = NULL;
     if (rc) return rc;
     g = mem_zalloc(1, sizeof *g);
@@ -140,7 +140,7 @@ int aha_engine_open_bytes(aha_engine **out, const aha_model_bytes *m, const aha_
     int             rc;
     memset(&b, 0, sizeof b);
     *out = NULL;
-    rc = take_options(&b, sizeof b, m, m->size, "aha_model_bytes", e);
+    rc = api_options(&b, sizeof b, m, m->size, "aha_model_bytes", e);
     if (rc == 0 && (!b.config.data || !b.weights.data)) rc = error_set(e, AHA_ERR_ARG, "aha_model_bytes without config or weights");
     return rc ? rc : open_any(out, NULL, &b, o, e);
 }
@@ -165,16 +165,20 @@ void aha_engine_get_info(const aha_engine *g, aha_engine_info *info)
                          .vocab = c->vocab, .threads = pool_threads(g->pool), .context = c->max_pos, .ctx = n->o.ctx_max,
                          .seqs = n->o.seqs_max, .parameters = g->parameters, .parameters_active = g->active,
                          .weights_bytes = (int64_t)weights_bytes(g->model->file),
-                         .cache_bytes = (int64_t)kvcache_bytes(g->model, n->o.pages), .stop = g->words.stop, .n_stop = g->words.n_stop};
+                         .cache_bytes = (int64_t)kvcache_bytes(g->model, n->o.pages), .stop = g->words.stop, .n_stop = g->words.n_stop,
+                         .think = g->words.think.open, .end_think = g->words.think.close};
     if (info->size >= sizeof(size_t)) memcpy(info, &i, info->size < sizeof i ? info->size : sizeof i);
 }
 
 /* ---- sequences ---- */
 static void on_token(void *user, Seq *seq, int32_t token, float logp)
 {
-    aha_seq *s = user;
-    (void)seq;
-    s->on_token(s->user, s, token, logp);
+    aha_seq      *s = user;
+    int           i = seq->n_tokens - seq->n_prompt - 1;
+    aha_new_token t = {.size = sizeof t, .token = token, .index = i, .forced = seq->forced && seq->forced[i], .logp = logp,
+                       .top = seq_top(seq, i)};
+    if (s->on_token) s->on_token(s->user, s, token, logp);
+    if (s->on_new_token) s->on_new_token(s->user, s, &t);
 }
 static void on_done(void *user, Seq *seq)
 {
@@ -183,15 +187,27 @@ static void on_done(void *user, Seq *seq)
     s->on_done(s->user, s); /* may free s */
 }
 
+static SeqRequest request_of(const aha_engine *g, const aha_seq_options *o, const aha_sample_options *p, aha_seq *s)
+{
+    return (SeqRequest){.prompt = o->prompt, .n_prompt = o->n_prompt, .max_new = o->max_new,
+                        .sample = {p->temperature, p->top_p, p->top_k, p->min_p, p->seed, p->stream},
+                        .adjust = {p->bias, p->n_bias, p->repetition_penalty, p->presence_penalty, p->frequency_penalty},
+                        .stop = o->stop, .n_stop = o->n_stop, .want_logp = o->want_logp, .no_cache = o->no_cache,
+                        .want_prompt_logp = o->want_prompt_logp, .n_top = o->n_top, .think = &g->words.think, .think_open = o->think_open,
+                        .think_budget = o->think_budget, .think_end = o->think_end, .n_think_end = o->n_think_end,
+                        .repeat_min = o->repeat_min, .on_token = o->on_token || o->on_new_token ? on_token : NULL,
+                        .on_done = o->on_done ? on_done : NULL, .user = s};
+}
+
 int aha_seq_submit(aha_engine *g, const aha_seq_options *options, aha_seq **out, aha_error *e)
 {
     aha_seq_options    o = AHA_SEQ_OPTIONS_INIT;
     aha_sample_options sample = AHA_SAMPLE_OPTIONS_INIT;
     SeqRequest         r;
     aha_seq           *s;
-    int                rc = take_options(&o, sizeof o, options, options->size, "aha_seq_options", e);
+    int                rc = api_options(&o, sizeof o, options, options->size, "aha_seq_options", e);
     *out = NULL;
-    if (rc == 0 && o.sample) rc = take_options(&sample, sizeof sample, o.sample, o.sample->size, "aha_sample_options", e);
+    if (rc == 0 && o.sample) rc = api_options(&sample, sizeof sample, o.sample, o.sample->size, "aha_sample_options", e);
     if (rc) return rc;
     if (!o.stop) {
         o.stop = g->words.stop;
@@ -200,13 +216,13 @@ int aha_seq_submit(aha_engine *g, const aha_seq_options *options, aha_seq **out,
     if (o.max_new == 0 && o.n_prompt > 0 && o.n_prompt < g->engine->o.ctx_max) o.max_new = g->engine->o.ctx_max - o.n_prompt;
     if (!(s = mem_zalloc(1, sizeof *s))) return error_set(e, AHA_ERR_NOMEM, "no memory for a sequence");
     s->on_token = o.on_token;
+    s->on_new_token = o.on_new_token;
     s->on_done = o.on_done;
     s->user = o.user;
-    r = (SeqRequest){.prompt = o.prompt, .n_prompt = o.n_prompt, .max_new = o.max_new,
-                     .sample = {sample.temperature, sample.top_p, sample.top_k, sample.min_p, sample.seed, sample.stream},
-                     .stop = o.stop, .n_stop = o.n_stop, .want_logp = o.want_logp, .no_cache = o.no_cache,
-                     .on_token = o.on_token ? on_token : NULL, .on_done = o.on_done ? on_done : NULL, .user = s};
-    if ((rc = engine_submit(g->engine, &r, &s->seq, e)) != 0) {
+    r = request_of(g, &o, &sample, s);
+    if (sample.repetition_penalty == 0) rc = error_set(e, AHA_ERR_ARG, "repetition_penalty is 0, expected 0.1 to 10; 1 is off");
+    if (rc == 0) rc = engine_submit(g->engine, &r, &s->seq, e);
+    if (rc) {
         mem_free(s);
         return rc;
     }
@@ -214,12 +230,16 @@ int aha_seq_submit(aha_engine *g, const aha_seq_options *options, aha_seq **out,
     return 0;
 }
 
+int aha_think_budget(const char *effort, int max_new, int *budget, aha_error *e) { return think_budget(effort, max_new, budget, e); }
+
 void aha_seq_poll(const aha_seq *s, aha_seq_status *status)
 {
     const Seq     *q = s->seq;
     aha_seq_status st = {.size = status->size, .state = (aha_seq_state)q->state, .finish = (aha_finish)q->finish,
                          .logp = seq_logp(q), .stop_token = q->stop_token, .n_prompt = q->n_prompt,
-                         .prompt_done = seq_prompt_done(q), .prompt_cached = q->cached};
+                         .prompt_done = seq_prompt_done(q), .prompt_cached = q->cached, .n_top = q->n_top, .top = q->top,
+                         .prompt_logp = q->prompt_logp, .prompt_top = q->prompt_top, .forced = q->forced, .n_think = seq_n_think(q),
+                         .repeat_period = q->repeat_period, .repeat_tokens = q->repeat_tokens};
     st.tokens = seq_tokens(q, &st.n_tokens);
     if (status->size >= sizeof(size_t)) memcpy(status, &st, status->size < sizeof st ? status->size : sizeof st);
 }

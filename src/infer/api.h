@@ -1,4 +1,4 @@
-/* infer: what the two files of the public API share. */
+/* infer: what the files of the public API share. */
 #ifndef AHA_INFER_API_H
 #define AHA_INFER_API_H
 
@@ -13,5 +13,10 @@ struct aha_engine {
     const char    *kv_type;
     int64_t        parameters, active;
 };
+
+/* The caller's struct of `size` bytes over the defaults in dst [n]: fields that it does not know keep theirs. */
+int api_options(void *dst, size_t n, const void *src, size_t size, const char *what, aha_error *e);
+/* AHA_ERR_STATE: there is none */
+int api_tokenizer(const aha_engine *g, const Tokenizer **t, aha_error *e);
 
 #endif

@@ -1,7 +1,7 @@
 /* The public API's text side: thin over src/text. */
 #include "api.h"
 
-static int tokenizer_of(const aha_engine *g, const Tokenizer **t, aha_error *e)
+int api_tokenizer(const aha_engine *g, const Tokenizer **t, aha_error *e)
 {
     *t = g->words.tok;
     return *t ? 0 : error_set(e, AHA_ERR_STATE, "this model came without a tokenizer.json: only token ids work");
@@ -26,7 +26,7 @@ int aha_tokenize(const aha_engine *g, const char *text, size_t n_bytes, bool spe
 {
     const Tokenizer *t;
     Ids              v = {0};
-    int              rc = tokenizer_of(g, &t, e);
+    int              rc = api_tokenizer(g, &t, e);
     *ids = NULL;
     *n = 0;
     if (rc == 0) rc = tokenizer_encode(t, text, n_bytes, special ? TOK_SPECIAL : 0, &v, e);
@@ -37,7 +37,7 @@ int aha_detokenize(const aha_engine *g, const int32_t *ids, int n, char **text, 
 {
     const Tokenizer *t;
     Buf              b = {0};
-    int              rc = tokenizer_of(g, &t, e);
+    int              rc = api_tokenizer(g, &t, e);
     *text = NULL;
     *n_bytes = 0;
     if (rc == 0 && n < 0) rc = error_set(e, AHA_ERR_ARG, "%d ids", n);
@@ -96,7 +96,7 @@ static int chat(const aha_engine *g, const aha_message *m, int n, const ChatOpti
 {
     const Tokenizer *t;
     size_t           n_calls = 0, at = 0;
-    int              rc = tokenizer_of(g, &t, e);
+    int              rc = api_tokenizer(g, &t, e);
     if (rc == 0 && n < 1) rc = error_set(e, AHA_ERR_ARG, "a conversation of %d messages, expected at least 1", n);
     if (rc == 0) rc = count_calls(m, n, &n_calls, e);
     if (rc) return rc;
@@ -113,88 +113,35 @@ static int chat(const aha_engine *g, const aha_message *m, int n, const ChatOpti
     return rc;
 }
 
-int aha_chat_tools(const aha_engine *g, const aha_message *m, int n, const char *tools, size_t tools_bytes, int32_t **ids, int *n_ids,
-                   bool *think_open, aha_error *e)
+int aha_chat_with(const aha_engine *g, const aha_message *m, int n, const aha_chat_options *options, int32_t **ids, int *n_ids,
+                  bool *think_open, aha_error *e)
 {
-    const ChatOptions o = {.add_generation = true, .tools = tools, .n_tools = tools_bytes};
-    Ids               v = {0};
-    bool              open = false;
+    static const ChatThink THINK[] = {[AHA_THINK_TEMPLATE] = CHAT_THINK_TEMPLATE, [AHA_THINK_FORCED] = CHAT_THINK_FORCED,
+                                      [AHA_THINK_FREE] = CHAT_THINK_FREE, [AHA_THINK_OFF] = CHAT_THINK_OFF};
+    aha_chat_options       o = AHA_CHAT_OPTIONS_INIT;
+    Ids                    v = {0};
+    bool                   open = false;
+    int                    rc = options ? api_options(&o, sizeof o, options, options->size, "aha_chat_options", e) : 0;
     *ids = NULL;
     *n_ids = 0;
-    int rc = chat(g, m, n, &o, &v, &open, e);
+    if (rc == 0 && (unsigned)o.think >= ARRAY_LEN(THINK))
+        rc = error_set(e, AHA_ERR_ARG, "think is %d, expected 0 to %d", (int)o.think, (int)ARRAY_LEN(THINK) - 1);
+    if (rc == 0) {
+        const ChatOptions co = {.add_generation = true, .think = THINK[o.think], .tools = o.tools, .n_tools = o.tools_bytes};
+        rc = chat(g, m, n, &co, &v, &open, e);
+    }
     if (think_open) *think_open = open;
     return give_ids(&v, rc, ids, n_ids, e);
 }
 
+int aha_chat_tools(const aha_engine *g, const aha_message *m, int n, const char *tools, size_t tools_bytes, int32_t **ids, int *n_ids,
+                   bool *think_open, aha_error *e)
+{
+    const aha_chat_options o = {sizeof o, AHA_THINK_TEMPLATE, tools, tools_bytes};
+    return aha_chat_with(g, m, n, &o, ids, n_ids, think_open, e);
+}
+
 int aha_chat(const aha_engine *g, const aha_message *m, int n, int32_t **ids, int *n_ids, bool *think_open, aha_error *e)
 {
-    return aha_chat_tools(g, m, n, NULL, 0, ids, n_ids, think_open, e);
-}
-
-/* ---- replies ---- */
-struct aha_reply {
-    Reply          split;
-    Buf            text;
-    aha_tool_call *calls; /* of the last aha_reply_calls */
-};
-
-int aha_reply_new(aha_reply **out, const aha_engine *g, bool think_open, aha_error *e)
-{
-    const Tokenizer *t;
-    int              rc = tokenizer_of(g, &t, e);
-    *out = NULL;
-    if (rc) return rc;
-    if (!(*out = mem_zalloc(1, sizeof **out))) return error_set(e, AHA_ERR_NOMEM, "no memory for a reply");
-    reply_init(&(*out)->split, t, think_open);
-    return 0;
-}
-
-void aha_reply_free(aha_reply *r)
-{
-    if (!r) return;
-    reply_free(&r->split);
-    buf_free(&r->text);
-    mem_free(r->calls);
-    mem_free(r);
-}
-
-static int give_text(aha_reply *r, ReplyPart p, aha_part *part, const char **text, size_t *n_bytes, aha_error *e)
-{
-    *part = p == REPLY_THINKING ? AHA_PART_THINKING : AHA_PART_ANSWER;
-    *text = r->text.n ? r->text.data : "";
-    *n_bytes = r->text.n;
-    return r->text.failed ? error_set(e, AHA_ERR_NOMEM, "no memory for a reply's text") : 0;
-}
-
-int aha_reply_push(aha_reply *r, int32_t token, aha_part *part, const char **text, size_t *n_bytes, aha_error *e)
-{
-    ReplyPart p;
-    buf_reset(&r->text);
-    reply_push(&r->split, token, &p, &r->text);
-    return give_text(r, p, part, text, n_bytes, e);
-}
-
-int aha_reply_end(aha_reply *r, aha_part *part, const char **text, size_t *n_bytes, aha_error *e)
-{
-    ReplyPart p;
-    buf_reset(&r->text);
-    reply_end(&r->split, &p, &r->text);
-    return give_text(r, p, part, text, n_bytes, e);
-}
-
-int aha_reply_calls(aha_reply *r, const aha_tool_call **calls, int *n_calls, aha_error *e)
-{
-    int n = r->split.n_call;
-    *calls = NULL;
-    *n_calls = 0;
-    mem_free(r->calls);
-    r->calls = n ? mem_zalloc((size_t)n, sizeof *r->calls) : NULL;
-    if (n && !r->calls) return error_set(e, AHA_ERR_NOMEM, "no memory for %d tool calls", n);
-    for (int i = 0; i < n; i++) {
-        const ReplyCall *c = &r->split.call[i];
-        r->calls[i] = (aha_tool_call){c->name, c->args, c->complete, c->valid};
-    }
-    *calls = r->calls;
-    *n_calls = n;
-    return 0;
+    return aha_chat_with(g, m, n, NULL, ids, n_ids, think_open, e);
 }

@@ -197,6 +197,12 @@ static void seq_delete(Seq *s)
     mem_free(s->page);
     mem_free(s->stop);
     mem_free(s->logp);
+    mem_free(s->top);
+    mem_free(s->prompt_logp);
+    mem_free(s->prompt_top);
+    mem_free(s->forced);
+    mem_free(s->think_end);
+    adjust_free(&s->adjust);
     mem_free(s);
 }
 
@@ -222,6 +228,63 @@ static Seq *seq_new(Engine *g, const int32_t *prompt, int n_prompt, int max_new,
     return s;
 }
 
+static int check_think(const Engine *g, const SeqRequest *r, aha_error *e)
+{
+    bool closes = false;
+    if (!r->think) return 0;
+    if (r->think_budget < -1) return error_set(e, AHA_ERR_ARG, "think_budget is %d, expected 0 or more, or -1 for none", r->think_budget);
+    if (r->think_budget >= 0 && r->think->close < 0)
+        return error_set(e, AHA_ERR_UNSUPPORTED, "think_budget is %d, but this model has no </think>", r->think_budget);
+    if (!r->think_end) return 0;
+    if (r->n_think_end < 1 || r->n_think_end > AHA_THINK_END_MAX)
+        return error_set(e, AHA_ERR_ARG, "n_think_end is %d, expected 1 to %d", r->n_think_end, AHA_THINK_END_MAX);
+    for (int i = 0; i < r->n_think_end; i++) closes |= r->think_end[i] == r->think->close;
+    if (!closes && r->think_budget >= 0) return error_set(e, AHA_ERR_ARG, "think_end has no </think> among its %d tokens", r->n_think_end);
+    return check_ids(g, r->think_end, r->n_think_end, "think_end", e);
+}
+
+static int check_extras(const Engine *g, const SeqRequest *r, aha_error *e)
+{
+    int rc = adjust_check(&r->adjust, g->m->cfg.vocab, e);
+    if (rc == 0 && (r->n_top < 0 || r->n_top > AHA_TOP_MAX))
+        rc = error_set(e, AHA_ERR_ARG, "n_top is %d, expected 0 to %d", r->n_top, AHA_TOP_MAX);
+    if (rc == 0 && r->repeat_min != 0 && (r->repeat_min < AHA_REPEAT_MIN || r->repeat_min > AHA_REPEAT_MAX))
+        rc = error_set(e, AHA_ERR_ARG, "repeat_min is %d, expected %d to %d, or 0 for off", r->repeat_min, AHA_REPEAT_MIN, AHA_REPEAT_MAX);
+    return rc ? rc : check_think(g, r, e);
+}
+
+static void take_think(Seq *s, const SeqRequest *r)
+{
+    if (!r->think) return;
+    s->think = (Think){.on = r->think->close >= 0, .tags = *r->think, .open = r->think_open, .budget = r->think_budget};
+    s->think.end = s->think_end;
+    s->think.n_end = r->think_end ? r->n_think_end : r->think->n_end;
+    memcpy(s->think_end, r->think_end ? r->think_end : r->think->end, (size_t)s->think.n_end * sizeof *s->think_end);
+    think_begin(&s->think);
+}
+
+/* What a request wants kept, and what its rules take.  On an error the caller deletes s. */
+static int allocate_extras(Seq *s, const SeqRequest *r, aha_error *e)
+{
+    size_t rows = (size_t)r->max_new + 1, prompt = (size_t)r->n_prompt;
+    bool   logp = r->want_logp || r->n_top > 0, top = r->n_top > 0, budget = r->think && r->think_budget >= 0;
+    int    rc = adjust_init(&s->adjust, &r->adjust, r->prompt, r->n_prompt, r->max_new, e);
+    if (rc) return rc;
+    s->n_top = r->n_top;
+    if (logp) s->logp = mem_zalloc(rows, sizeof *s->logp);
+    if (top) s->top = mem_zalloc(rows, (size_t)r->n_top * sizeof *s->top);
+    if (r->want_prompt_logp) s->prompt_logp = mem_zalloc(prompt, sizeof *s->prompt_logp);
+    if (r->want_prompt_logp && top) s->prompt_top = mem_zalloc(prompt, (size_t)r->n_top * sizeof *s->prompt_top);
+    if (budget) s->forced = mem_zalloc(rows, sizeof *s->forced);
+    if (r->think) s->think_end = ints(THINK_END_MAX + (r->think_end ? r->n_think_end : 0));
+    if ((logp && !s->logp) || (top && !s->top) || (r->want_prompt_logp && !s->prompt_logp) || (budget && !s->forced) ||
+        (r->want_prompt_logp && top && !s->prompt_top) || (r->think && !s->think_end))
+        return error_set(e, AHA_ERR_NOMEM, "no memory for what is to be kept of %d new tokens", r->max_new);
+    for (int i = 0; s->prompt_top && i < r->n_top; i++) s->prompt_top[i].token = -1;
+    take_think(s, r);
+    return 0;
+}
+
 int engine_submit(Engine *g, const SeqRequest *r, Seq **out, aha_error *e)
 {
     Seq *s;
@@ -234,17 +297,19 @@ int engine_submit(Engine *g, const SeqRequest *r, Seq **out, aha_error *e)
     if (rc == 0) rc = check_sample(&r->sample, e);
     if (rc == 0) rc = check_ids(g, r->prompt, r->n_prompt, "prompt position", e);
     if (rc == 0) rc = check_ids(g, r->stop, r->n_stop, "stop", e);
+    if (rc == 0) rc = check_extras(g, r, e);
     if (rc) return rc;
     if (!(s = seq_new(g, r->prompt, r->n_prompt, r->max_new, e))) return AHA_ERR_NOMEM;
     s->stop = ints(r->n_stop);
-    s->logp = r->want_logp ? mem_zalloc((size_t)r->max_new + 1, sizeof *s->logp) : NULL;
-    if (!s->stop || (r->want_logp && !s->logp)) {
+    rc = s->stop ? allocate_extras(s, r, e) : error_set(e, AHA_ERR_NOMEM, "no memory for a sequence of %d new tokens", r->max_new);
+    if (rc) {
         seq_delete(s);
-        return error_set(e, AHA_ERR_NOMEM, "no memory for a sequence of %d new tokens", r->max_new);
+        return rc;
     }
     if (r->n_stop) memcpy(s->stop, r->stop, (size_t)r->n_stop * sizeof *s->stop);
     s->n_stop = r->n_stop;
     s->sample = r->sample;
+    s->repeat_min = r->repeat_min;
     s->no_cache = r->no_cache;
     s->on_token = r->on_token;
     s->on_done = r->on_done;
@@ -295,6 +360,27 @@ static bool is_stop(const Seq *s, int32_t token)
     return false;
 }
 
+/* What follows from a new token beside the token itself. */
+static void take_token(Seq *s, int32_t token)
+{
+    const Ahead none = {.n = 0};
+    int         n = s->n_tokens - s->n_prompt;
+    if (s->forced) s->forced[n] = think_forced(&s->think, &none) >= 0;
+    s->token[s->n_tokens++] = token;
+    think_take(&s->think, token);
+    adjust_take(&s->adjust, token);
+}
+
+/* Whether s goes round in circles; looked for now and then. */
+static bool repeats(Seq *s)
+{
+    int            n;
+    const int32_t *token = seq_tokens(s, &n);
+    if (!s->repeat_min || n % REPEAT_EVERY || !(s->repeat_period = repeat_period(token, n, s->repeat_min))) return false;
+    s->repeat_tokens = repeat_length(token, n, s->repeat_period);
+    return true;
+}
+
 /* One more token of s; false: s is done. */
 static bool append(Engine *g, Seq *s, const Want *w)
 {
@@ -310,12 +396,16 @@ static bool append(Engine *g, Seq *s, const Want *w)
         finish(g, s, SEQ_FINISH_STOP);
         return false;
     }
-    s->token[s->n_tokens++] = w->token;
+    take_token(s, w->token);
     s->state = SEQ_DECODING;
     g->stats.new_tokens++;
     if (s->on_token) s->on_token(s->user, s, w->token, (float)w->logp);
     if (s->cancelled) {
         finish(g, s, SEQ_FINISH_CANCELLED);
+        return false;
+    }
+    if (repeats(s)) {
+        finish(g, s, SEQ_FINISH_REPEAT);
         return false;
     }
     if (n + 1 < s->max_new) return true;
@@ -441,6 +531,8 @@ const int32_t *seq_tokens(const Seq *s, int *n)
     return s->token + s->n_prompt;
 }
 const float *seq_logp(const Seq *s) { return s->logp; }
+const aha_token_logp *seq_top(const Seq *s, int i) { return s->top ? s->top + (size_t)i * (size_t)s->n_top : NULL; }
+int seq_n_think(const Seq *s) { return s->think.all; }
 int seq_stop_token(const Seq *s) { return s->stop_token; }
 int seq_prompt_done(const Seq *s)
 {

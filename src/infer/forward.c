@@ -25,18 +25,53 @@ typedef struct Pick {
     bool    drafting;
 } Pick;
 
+/* The tokens up to the row's own that its sequence does not have yet: the guess that it computes; for a guess of the draft
+ * layer, what this step has given. */
+static Ahead ahead_of(const Pick *p, const Want *w)
+{
+    const Seq *s = w->s;
+    Ahead      a = {.n = w->pos + 1 - s->n_tokens};
+    for (int i = 0; i < a.n; i++) a.token[i] = p->drafting ? p->g->want[s->want0 + i].token : s->draft;
+    return a;
+}
+
+static int32_t choose(const Pick *p, const Want *w, const real *logits, int V, real *scratch)
+{
+    const Seq *s = w->s;
+    Ahead      ahead = ahead_of(p, w);
+    int32_t    token, forced = think_forced(&s->think, &ahead);
+    if (s->adjust.on) {
+        adjust_row(&s->adjust, &ahead, logits, V, scratch);
+        logits = scratch;
+    }
+    token = sample_token(&p->g->ctx, logits, V, &s->sample, w->pos + 1, scratch, NULL);
+    return token >= 0 && forced >= 0 ? forced : token;
+}
+
+static void keep_logp(Engine *g, Want *w, const real *x, int V)
+{
+    Seq *s = w->s;
+    int  at = w->pos + 1, n = at - s->n_prompt;
+    bool prompt = n < 0;
+    aha_token_logp *top = prompt ? s->prompt_top : s->top;
+    logprob_row(&g->ctx, x, V, w->token, &w->logp, NULL);
+    if (prompt && s->prompt_logp) s->prompt_logp[at] = w->logp;
+    if (top) top_tokens(&g->ctx, x, V, s->n_top, top + (size_t)(prompt ? at : n) * (size_t)s->n_top);
+}
+
 static void pick_row(void *arg, int row, int worker)
 {
     const Pick *p = arg;
     Engine     *g = p->g;
     Want       *w = &p->want[row];
     int         V = p->logits.cols;
+    bool        known = w->pos + 1 < w->s->n_tokens;
     const real *x = tensor_row(p->logits, row);
-    real       *scratch = g->scratch + (size_t)worker * ((size_t)V + 1);
-    if (!w->s->score)
-        w->token = sample_token(&g->ctx, x, V, &w->s->sample, w->pos + 1, scratch, w->s->logp && !p->drafting ? &w->logp : NULL);
-    else if (w->pos + 1 < w->s->n_tokens)
-        logprob_row(&g->ctx, x, V, w->s->token[w->pos + 1], &w->logp, NULL);
+    if (known)
+        w->token = w->s->token[w->pos + 1];
+    else if (!w->s->score)
+        w->token = choose(p, w, x, V, g->scratch + (size_t)worker * ((size_t)V + 1));
+    if (w->token >= 0 && !p->drafting && (known || w->s->logp)) keep_logp(g, w, x, V);
 }
 
 static void pick(Engine *g, Tensor logits, Want *want, bool drafting)

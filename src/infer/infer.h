@@ -33,13 +33,33 @@ typedef struct SampleParams {
     uint64_t seed, stream; /* random numbers: philox(seed, stream, position of the new token) */
 } SampleParams;
 /* Picks an id from logits [V] (unchanged) for the token at `position`; *logp: its log-probability under the plain softmax
- * of the logits (temperature 1), the same bits as op logprob gives; NULL: not wanted.  scratch [V + 1].
+ * of the logits (temperature 1), the same bits as op logprob gives; NULL: not wanted.  scratch [V + 1], which may begin with
+ * the logits themselves, then they are used up.
  * -1 when no logit is a finite number (or one is infinite). */
 int32_t sample_token(const Ctx *c, const real *logits, int V, const SampleParams *p, int position, real *scratch, real *logp);
 
+/* What changes the logits before that (adjust.c), in the order of the fields.  Zeroed: nothing. */
+typedef struct SampleAdjust {
+    const aha_logit_bias *bias; /* [n_bias] added; a token once */
+    int   n_bias;
+    float repetition; /* tokens of prompt and answer: a logit above 0 is divided by it, others are multiplied; 0, 1: off */
+    float presence;   /* tokens of the answer: taken off once */
+    float frequency;  /* the same: taken off as often as they are there */
+} SampleAdjust;
+
+/* ---- thinking (think.c) ---- */
+enum { THINK_END_MAX = 16 };
+typedef struct ThinkTags {
+    int32_t open, close;        /* <think> and </think>, or -1 */
+    int32_t end[THINK_END_MAX]; /* what closes a thinking that came to its budget: newline, </think>, two newlines */
+    int     n_end;              /* 0: there is no </think> */
+} ThinkTags;
+int think_tags(ThinkTags *t, const Tokenizer *tok, int vocab, aha_error *e); /* tok NULL: none */
+int think_budget(const char *effort, int max_new, int *budget, aha_error *e); /* as aha_think_budget */
+
 /* ---- the engine (engine.c, scheduler.c) ---- not thread-safe: one thread drives it ---- */
 typedef enum SeqState { SEQ_WAITING, SEQ_PREFILL, SEQ_DECODING, SEQ_DONE } SeqState;
-typedef enum SeqFinish { SEQ_FINISH_NONE, SEQ_FINISH_STOP, SEQ_FINISH_LENGTH, SEQ_FINISH_CANCELLED, SEQ_FINISH_ERROR } SeqFinish;
+typedef enum SeqFinish { SEQ_FINISH_NONE, SEQ_FINISH_STOP, SEQ_FINISH_LENGTH, SEQ_FINISH_CANCELLED, SEQ_FINISH_ERROR, SEQ_FINISH_REPEAT } SeqFinish;
 
 typedef struct EngineOptions {
     int    batch_max;  /* rows of one step; 0: 512 */
@@ -59,6 +79,15 @@ typedef struct SeqRequest {
     int            n_stop;
     bool           want_logp;       /* keep each generated token's log-probability */
     bool           no_cache;        /* neither look pages up nor register them */
+    bool           want_prompt_logp; /* of the prompt too: it is computed whole */
+    int            n_top;           /* likeliest tokens to keep of each row whose log-probability is wanted, at most AHA_TOP_MAX */
+    SampleAdjust   adjust;          /* bias is copied */
+    const ThinkTags *think;         /* copied; NULL: thinking is neither counted nor bounded */
+    bool           think_open;      /* the prompt ends inside it */
+    int            think_budget;    /* tokens of it; -1: none.  Only with think */
+    const int32_t *think_end;       /* [n_think_end] copied; NULL: think->end */
+    int            n_think_end;
+    int            repeat_min;      /* ends it after an exact repetition of so many tokens (repeat.c); 0: never */
     /* called from engine_step after each new token; may call engine_cancel.  NULL: none */
     void (*on_token)(void *user, Seq *s, int32_t token, float logp);
     void (*on_done)(void *user, Seq *s);
@@ -99,6 +128,9 @@ SeqState       seq_state(const Seq *s);
 SeqFinish      seq_finish(const Seq *s);
 const int32_t *seq_tokens(const Seq *s, int *n);  /* generated so far, without the stop token */
 const float   *seq_logp(const Seq *s);            /* as many, and one more for the stop token if it ended by one; NULL unless asked for */
+/* The likeliest tokens of row i of seq_logp: [n_top]; NULL unless asked for */
+const aha_token_logp *seq_top(const Seq *s, int i);
+int            seq_n_think(const Seq *s);         /* generated tokens that are thinking, tags included */
 int            seq_stop_token(const Seq *s);      /* the id that ended it, or -1 */
 int            seq_prompt_done(const Seq *s);     /* prompt tokens computed by now */
 int            seq_prompt_cached(const Seq *s);   /* prompt tokens found in the cache */
@@ -126,6 +158,7 @@ typedef struct Words {
     bool         form_known; /* false: the model's template was not recognised; form is the architecture's usual one */
     int32_t      stop[MODEL_STOP_MAX];
     int          n_stop;
+    ThinkTags    think;
 } Words;
 typedef struct WordFiles { /* texts of the files; NULL: absent */
     const char *tokenizer, *tokenizer_config, *generation_config, *chat_template;
@@ -137,7 +170,7 @@ int  words_from_gguf(Words *w, const WeightFile *file, const char *what, const C
 /* Beside or inside what the model was opened from. */
 int  words_of(Words *w, const char *path, const Model *m, aha_error *e);
 /* The form of the chat (jinja: the model's own template, NULL: none) and the tokens that end an answer, once w->tok is there. */
-void words_complete(Words *w, const char *jinja, size_t n, const Config *c);
+int  words_complete(Words *w, const char *jinja, size_t n, const Config *c, aha_error *e);
 void words_free(Words *w);
 
 #endif

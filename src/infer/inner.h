@@ -26,6 +26,55 @@ int32_t kvcache_find(KvCache *k, KvChain *at, const int32_t *token);
  * that one held instead: the bits are the same.  Returns the page to use from now on. */
 int32_t kvcache_add(KvCache *k, KvChain *at, const int32_t *token, int32_t page);
 
+/* ---- tokens that a row knows beyond its sequence's ---- a guess, or what this step has given before it is settled */
+typedef struct Ahead {
+    int32_t token[2];
+    int     n;
+} Ahead;
+
+/* ---- bias and penalties (adjust.c) ---- */
+typedef struct TokenCount {
+    int32_t token, generated; /* generated: how often the answer has it */
+} TokenCount;
+typedef struct Adjust {
+    SampleAdjust o;     /* bias is owned */
+    bool         on;
+    TokenCount  *seen;  /* [n_seen] tokens with a penalty, in the order of their coming; NULL without penalties */
+    int          n_seen, n_slot;
+    int32_t     *slot;  /* [n_slot] where a token is in seen, hashed, or -1; n_slot is a power of two */
+} Adjust;
+int  adjust_check(const SampleAdjust *o, int vocab, aha_error *e);
+int  adjust_init(Adjust *a, const SampleAdjust *o, const int32_t *prompt, int n_prompt, int max_new, aha_error *e);
+void adjust_free(Adjust *a);
+void adjust_take(Adjust *a, int32_t token); /* one more of the answer.  Allocates nothing */
+void adjust_row(const Adjust *a, const Ahead *ahead, const real *logits, int V, real *out); /* out [V] */
+
+/* ---- thinking (think.c) ---- a state that follows from the tokens alone */
+typedef struct Think {
+    ThinkTags      tags;
+    const int32_t *end;   /* [n_end] */
+    int            n_end, budget; /* budget -1: none */
+    bool           on, open;
+    int            used;  /* tokens inside the thinking */
+    int            all;   /* with the tags */
+    int            at;    /* the next of end to be forced; -1: none is */
+} Think;
+void    think_begin(Think *t); /* after its fields were set */
+void    think_take(Think *t, int32_t token);
+int32_t think_forced(const Think *t, const Ahead *ahead); /* the token that must follow, or -1 */
+
+/* ---- endless repetition (repeat.c) ---- */
+enum { REPEAT_EVERY = 32, REPEAT_PERIOD_MAX = 512, REPEAT_TIMES = 4 };
+/* Whether the last tokens are one period, of at most REPEAT_PERIOD_MAX, REPEAT_TIMES times or more and over `min` tokens (at
+ * most AHA_REPEAT_MAX) or more: the period, or 0. */
+int repeat_period(const int32_t *token, int n, int min);
+int repeat_length(const int32_t *token, int n, int period); /* how far back it goes */
+
+/* ---- sampler.c ---- */
+/* The n likeliest of logits, descending, equals by ascending id, with the bits that logprob_row gives; -1 where there are no
+ * more finite ones. */
+void top_tokens(const Ctx *c, const real *logits, int V, int n, aha_token_logp *out);
+
 /* ---- sequences and the engine ---- */
 struct Seq {
     Engine   *g;
@@ -46,12 +95,22 @@ struct Seq {
     int32_t *stop;
     int      n_stop, stop_token;
     real    *logp; /* [max_new + 1] or NULL */
+    int      n_top;
+    aha_token_logp *top;               /* [max_new + 1, n_top] or NULL */
+    real    *prompt_logp;              /* [n_prompt] or NULL */
+    aha_token_logp *prompt_top;        /* [n_prompt, n_top] or NULL */
+    bool    *forced;                   /* [max_new] or NULL */
     SampleParams sample;
+    Adjust   adjust;
+    Think    think;
+    int32_t *think_end;
+    int      repeat_min, repeat_period, repeat_tokens;
     bool     no_cache;
     int32_t  draft; /* a guess of the next token but one, -1: none */
 
-    /* this step's plan: rows [row0, row0 + rows) of the batch, the last `drafts` of them a guess; wants [want0, + wants) */
-    int row0, rows, drafts, want0, wants;
+    /* this step's plan: rows [row0, row0 + rows) of the batch, the last `drafts` of them a guess; wants [want0, + wants), before
+     * them those of `echo` rows of the prompt */
+    int row0, rows, drafts, want0, wants, echo;
 
     void (*on_token)(void *user, Seq *s, int32_t token, float logp);
     void (*on_done)(void *user, Seq *s);

@@ -80,16 +80,16 @@ static int32_t draw(const real *w, int V, float u)
     return last;
 }
 
-/* w [V + 1]: softmax as the vector kernels have it, p = d(-log p_target)/dx but for the target, which is put behind the row.
+/* w [V + 1], perhaps over x itself: softmax as the vector kernels have it, p = d(-log p_target)/dx but for the target, which is put behind the row.
  * Exponentials one by one took 4 ms for 151,936 logits, most of the time of sampling. */
 static void fill_weights(const Ctx *c, const real *x, int V, int32_t best, real temperature, real *w)
 {
-    const real LOW = -200; /* exp of it is 0; so is what is no number, or minus infinity */
+    const real LOW = -200, most = x[best]; /* exp of LOW is 0; so is what is no number, or minus infinity */
     int32_t    target = V;
     real       d[2] = {-1, 0}, top;
     XentArgs   a = {w, V + 1, &target, NULL, d};
     for (int i = 0; i < V; i++) {
-        real t = (x[i] - x[best]) / temperature;
+        real t = (x[i] - most) / temperature;
         w[i] = t > LOW ? t : LOW;
     }
     w[V] = LOW;
@@ -118,4 +118,21 @@ int32_t sample_token(const Ctx *c, const real *logits, int V, const SampleParams
     }
     if (logp) logprob_row(c, logits, V, id, logp, NULL);
     return id;
+}
+
+void top_tokens(const Ctx *c, const real *logits, int V, int n, aha_token_logp *out)
+{
+    int  have = 0;
+    real ls = 0;
+    for (int32_t i = 0; i < V && n > 0; i++) {
+        int at = have;
+        if (!(logits[i] > -REAL_INF && logits[i] < REAL_INF)) continue;
+        if (have == n && !(logits[i] > logits[out[n - 1].token])) continue;
+        for (have += have < n; at > 0 && logits[i] > logits[out[at - 1].token]; at--)
+            if (at < n) out[at] = out[at - 1];
+        out[at] = (aha_token_logp){i, 0};
+    }
+    if (have > 0) logprob_row(c, logits, V, out[0].token, &ls, NULL); /* the largest: minus the logarithm of the sum */
+    for (int i = have - 1; i >= 0; i--) out[i].logp = (float)(logits[out[i].token] - logits[out[0].token] + ls);
+    for (int i = have; i < n; i++) out[i] = (aha_token_logp){-1, 0};
 }

@@ -80,7 +80,7 @@ static void count_cached(Engine *g, Seq *s, int n)
 /* Takes over what is already known of the tokens ahead; at least the last one is left to compute. */
 static void extend_from_cache(Engine *g, Seq *s)
 {
-    if (s->no_cache || s->n_shared != s->n_page || s->computed != s->n_page * KV_PAGE) return;
+    if (s->no_cache || s->prompt_logp || s->n_shared != s->n_page || s->computed != s->n_page * KV_PAGE) return;
     while (s->computed + KV_PAGE < s->n_tokens) {
         int32_t id = kvcache_find(g->kv, &s->chain, s->token + s->computed);
         if (id < 0) return;
@@ -98,7 +98,7 @@ static int common_tokens(const Engine *g, const Seq *s, const Seq *o, int known)
     int      n = 0, at = s->computed, max = KV_PAGE - at % KV_PAGE;
     if (max > s->n_tokens - 1 - at) max = s->n_tokens - 1 - at;
     if (max > known - at) max = known - at;
-    if (o == s || o->no_cache || s->no_cache || o->chain.epoch != epoch || s->chain.epoch != epoch) return 0;
+    if (o == s || o->no_cache || s->no_cache || s->prompt_logp || o->chain.epoch != epoch || s->chain.epoch != epoch) return 0;
     if (max <= 0 || memcmp(o->token, s->token, (size_t)at * sizeof *s->token) != 0) return 0;
     while (n < max && o->token[at + n] == s->token[at + n]) n++;
     return n;
@@ -215,11 +215,19 @@ static void plan_rows(Engine *g, const Seq *only)
     }
 }
 
+/* How many of the first rows are followed by a token of the prompt whose log-probability is wanted. */
+static int echo_rows(const Seq *s)
+{
+    int n = s->n_prompt - 1 - s->computed;
+    return !s->prompt_logp || n < 0 ? 0 : n < s->rows ? n : s->rows;
+}
+
 static void fill_rows(Engine *g, Seq *s, int slot)
 {
     bool complete = s->computed + s->rows - s->drafts == s->n_tokens;
     s->row0 = g->n_rows;
-    s->want0 = g->n_want;
+    s->echo = echo_rows(s);
+    s->want0 = g->n_want + s->echo;
     s->wants = s->score ? s->rows : complete ? 1 + s->drafts : 0;
     for (int i = 0; i < s->rows; i++) {
         int row = g->n_rows++, pos = s->computed + i;
@@ -227,7 +235,7 @@ static void fill_rows(Engine *g, Seq *s, int slot)
         g->pos[row] = pos;
         g->seq[row] = slot;
         g->flags[row] = pos < s->n_prompt ? BATCH_PROMPT : BATCH_GENERATED;
-        g->out[row] = i >= s->rows - s->wants;
+        g->out[row] = i < s->echo || i >= s->rows - s->wants;
         if (!g->out[row]) continue;
         g->want[g->n_want++] = (Want){s, pos, -1, 0};
     }

@@ -57,7 +57,7 @@ static void chat_form(Words *w, const char *jinja, size_t n, Arch arch)
     if (w->tok) log_msg(LOG_WARN, "no chat template that is known: taking %s, which is usual for its architecture", chat_template_name(w->form));
 }
 
-void words_complete(Words *w, const char *jinja, size_t n, const Config *c)
+int words_complete(Words *w, const char *jinja, size_t n, const Config *c, aha_error *e)
 {
     if (w->tok && tokenizer_vocab(w->tok) > c->vocab)
         log_msg(LOG_WARN, "the tokenizer has ids up to %d, the model only %d", tokenizer_vocab(w->tok) - 1, c->vocab - 1);
@@ -67,6 +67,7 @@ void words_complete(Words *w, const char *jinja, size_t n, const Config *c)
         add_stop(w, tokenizer_id(w->tok, "<｜end▁of▁sentence｜>"), c->vocab);
         add_stop(w, tokenizer_id(w->tok, "<｜User｜>"), c->vocab);
     }
+    return think_tags(&w->think, w->tok, c->vocab, e);
 }
 
 int words_parse(Words *w, const WordFiles *f, const Config *c, aha_error *e)
@@ -85,7 +86,7 @@ int words_parse(Words *w, const WordFiles *f, const Config *c, aha_error *e)
         jinja = json_string_value(t);
         n = json_string_length(t);
     }
-    if (rc == 0) words_complete(w, jinja, n, c);
+    if (rc == 0) rc = words_complete(w, jinja, n, c, e);
     json_free(j);
     if (rc) words_free(w);
     return rc;

@@ -72,7 +72,7 @@ int words_from_gguf(Words *words, const WeightFile *w, const char *what, const C
     v.merge = merge;
     v.type = type;
     if (rc == 0 && v.model.s) rc = tokenizer_from_gguf(&words->tok, &v, what, e); /* none: a file of weights alone */
-    if (rc == 0) words_complete(words, v.chat_template.s, (size_t)v.chat_template.n, c);
+    if (rc == 0) rc = words_complete(words, v.chat_template.s, (size_t)v.chat_template.n, c, e);
     mem_free(token);
     mem_free(merge);
     mem_free(type);

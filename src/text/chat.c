@@ -249,9 +249,13 @@ static void put_generation(Render *r, ChatThink think, bool *think_open)
     }
     if (r->due) put_control(r, ASSISTANT);
     *think_open = think == CHAT_THINK_FORCED || (think == CHAT_THINK_TEMPLATE && r->f->opens_think);
-    if (*think_open) {
+    if (*think_open || think == CHAT_THINK_OFF) {
         put_control(r, THINK);
-        put_string(r, "\n");
+        put_string(r, think == CHAT_THINK_OFF ? "\n\n" : "\n");
+    }
+    if (think == CHAT_THINK_OFF) { /* as R1 leaves its thinking out */
+        put_control(r, END_THINK);
+        put_string(r, "\n\n");
     }
 }
 

@@ -107,7 +107,8 @@ typedef struct ChatMessage {
 typedef enum ChatThink {
     CHAT_THINK_TEMPLATE, /* as the template has it */
     CHAT_THINK_FORCED,   /* <think> and a newline are written for the model, so that it cannot leave its thinking out */
-    CHAT_THINK_FREE      /* nothing is: the model opens its thinking itself, or does not */
+    CHAT_THINK_FREE,     /* nothing is: the model opens its thinking itself, or does not */
+    CHAT_THINK_OFF       /* an empty thinking is: what follows is the answer */
 } ChatThink;
 typedef struct ChatOptions {
     bool        add_generation; /* open the next assistant turn */
@@ -171,5 +172,17 @@ void reply_init(Reply *r, const Tokenizer *t, bool think_open);
 bool reply_push(Reply *r, int32_t id, ReplyPart *part, Buf *out);
 void reply_end(Reply *r, ReplyPart *part, Buf *out); /* what is still held and can be given; an open call is taken as it is */
 void reply_free(Reply *r);
+
+/* ---- texts that end an answer (stop.c) ---- found in a stream of text, whatever the cut, byte for byte */
+enum { STOPS_MAX = AHA_STOP_MAX, STOP_BYTES_MAX = AHA_STOP_BYTES_MAX };
+typedef struct Stops Stops;
+/* AHA_ERR_LIMIT: none or too many, or one too long; AHA_ERR_ARG: an empty one, or one that is not UTF-8; they are named. */
+int  stops_new(Stops **out, const TextRef *s, int n, aha_error *e);
+void stops_free(Stops *p);
+/* Takes text; appends to out what can no longer be part of a match.  Which one has ended the text, or -1: the one whose match
+ * ends first, the longest of several; out then ends where it begins, and nothing more is taken. */
+int  stops_push(Stops *p, const char *s, size_t n, Buf *out);
+int  stops_hit(const Stops *p);
+void stops_end(Stops *p, Buf *out); /* what is held back; begins anew */
 
 #endif

@@ -1,0 +1,82 @@
+/* A budget for thinking.  What is kept follows from the tokens alone, so a sequence that is computed again, batched with others
+ * or guessed ahead comes to the same end.
+ *
+ * A thinking that has used its budget is closed for the model: the tokens of `end` follow whatever it would have said, through
+ * the same steps as its own, and then it goes on by itself, from a context that it might have written. */
+#include <string.h>
+
+#include "inner.h"
+
+static int add_text(ThinkTags *t, const Tokenizer *tok, const char *text, int vocab, aha_error *e)
+{
+    Ids v = {0};
+    int rc = tokenizer_encode(tok, text, strlen(text), 0, &v, e);
+    for (size_t i = 0; i < v.n && rc == 0; i++) {
+        if (t->n_end < THINK_END_MAX && v.id[i] < vocab) t->end[t->n_end++] = v.id[i];
+        else rc = error_set(e, AHA_ERR_FORMAT, "the tokenizer makes %zu tokens of a newline, or one that the model lacks", v.n);
+    }
+    ids_free(&v);
+    return rc;
+}
+
+int think_tags(ThinkTags *t, const Tokenizer *tok, int vocab, aha_error *e)
+{
+    int rc;
+    *t = (ThinkTags){.open = -1, .close = -1};
+    if (!tok) return 0;
+    t->open = tokenizer_id(tok, "<think>");
+    t->close = tokenizer_id(tok, "</think>");
+    if (t->open >= vocab) t->open = -1;
+    if (t->close >= vocab) t->close = -1;
+    if (t->close < 0) return 0;
+    rc = add_text(t, tok, "\n", vocab, e);
+    if (rc == 0) t->end[t->n_end++] = t->close;
+    if (rc == 0) rc = add_text(t, tok, "\n\n", vocab, e);
+    return rc;
+}
+
+int think_budget(const char *effort, int max_new, int *budget, aha_error *e)
+{
+    static const struct {
+        const char *name;
+        int         tenths; /* of max_new; -1: no budget */
+    } EFFORT[] = {{"off", 0}, {"none", 0}, {"minimal", 1}, {"low", 2}, {"medium", 5}, {"high", 8}, {"max", -1}, {"xhigh", -1}};
+    char quoted[64];
+    if (max_new < 1) return error_set(e, AHA_ERR_ARG, "max_new is %d, expected at least 1", max_new);
+    for (size_t i = 0; effort && i < ARRAY_LEN(EFFORT); i++)
+        if (strcmp(effort, EFFORT[i].name) == 0) {
+            *budget = EFFORT[i].tenths < 0 ? -1 : (int)((int64_t)max_new * EFFORT[i].tenths / 10);
+            return 0;
+        }
+    return error_set(e, AHA_ERR_ARG, "the effort is \"%s\", expected off, none, minimal, low, medium, high, max or xhigh",
+                     effort ? error_quote(quoted, sizeof quoted, effort, strlen(effort)) : "(none)");
+}
+
+static void mind_budget(Think *t)
+{
+    if (t->open && t->at < 0 && t->budget >= 0 && t->used >= t->budget) t->at = 0;
+}
+
+void think_begin(Think *t)
+{
+    t->at = -1;
+    mind_budget(t);
+}
+
+void think_take(Think *t, int32_t token)
+{
+    bool tag = token == t->tags.open || token == t->tags.close, was = t->open;
+    if (!t->on) return;
+    if (tag) t->open = token == t->tags.open;
+    t->used += was && !tag;
+    t->all += was || t->open;
+    if (t->at >= 0 && ++t->at == t->n_end) t->at = -1;
+    mind_budget(t);
+}
+
+int32_t think_forced(const Think *t, const Ahead *ahead)
+{
+    Think after = *t;
+    for (int i = 0; i < ahead->n; i++) think_take(&after, ahead->token[i]);
+    return after.on && after.at >= 0 ? after.end[after.at] : -1;
+}
