@@ -195,9 +195,11 @@ typedef struct aha_seq_options {
     int            n_think_end;
     int            repeat_min;       /* 0: off; else AHA_REPEAT_MIN to _MAX: ends it (AHA_FINISH_REPEAT) when it has said the same
                                       * 1 to 512 tokens at least four times in a row, over at least so many tokens */
+    uint64_t       group;            /* who asks, any number: slots, cache and rows are shared evenly between groups, within one the
+                                      * oldest is first */
 } aha_seq_options;
 #define AHA_SEQ_OPTIONS_INIT {sizeof(aha_seq_options), NULL, 0, 0, NULL, NULL, 0, false, false, NULL, NULL, NULL, NULL, 0, false, false, -1, \
-                              NULL, 0, 0}
+                              NULL, 0, 0, 0}
 
 typedef enum aha_seq_state { AHA_SEQ_WAITING, AHA_SEQ_PROMPT, AHA_SEQ_GENERATING, AHA_SEQ_DONE } aha_seq_state;
 typedef enum aha_finish {

@@ -192,7 +192,7 @@ static SeqRequest request_of(const aha_engine *g, const aha_seq_options *o, cons
     return (SeqRequest){.prompt = o->prompt, .n_prompt = o->n_prompt, .max_new = o->max_new,
                         .sample = {p->temperature, p->top_p, p->top_k, p->min_p, p->seed, p->stream},
                         .adjust = {p->bias, p->n_bias, p->repetition_penalty, p->presence_penalty, p->frequency_penalty},
-                        .stop = o->stop, .n_stop = o->n_stop, .want_logp = o->want_logp, .no_cache = o->no_cache,
+                        .stop = o->stop, .n_stop = o->n_stop, .want_logp = o->want_logp, .no_cache = o->no_cache, .group = o->group,
                         .want_prompt_logp = o->want_prompt_logp, .n_top = o->n_top, .think = &g->words.think, .think_open = o->think_open,
                         .think_budget = o->think_budget, .think_end = o->think_end, .n_think_end = o->n_think_end,
                         .repeat_min = o->repeat_min, .on_token = o->on_token || o->on_new_token ? on_token : NULL,

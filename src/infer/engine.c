@@ -302,6 +302,7 @@ int engine_submit(Engine *g, const SeqRequest *r, Seq **out, aha_error *e)
     if (!(s = seq_new(g, r->prompt, r->n_prompt, r->max_new, e))) return AHA_ERR_NOMEM;
     s->stop = ints(r->n_stop);
     rc = s->stop ? allocate_extras(s, r, e) : error_set(e, AHA_ERR_NOMEM, "no memory for a sequence of %d new tokens", r->max_new);
+    if (rc == 0 && !(s->group = group_join(g, r->group))) rc = error_set(e, AHA_ERR_NOMEM, "no memory for a group of sequences");
     if (rc) {
         seq_delete(s);
         return rc;
@@ -325,6 +326,8 @@ static void finish(Engine *g, Seq *s, SeqFinish why)
     if (s->computed > s->n_tokens) s->computed = s->n_tokens; /* a guess that held, after the end */
     if (why != SEQ_FINISH_ERROR) seq_register(g, s);
     seq_detach(g, s);
+    group_leave(g, s->group);
+    s->group = NULL;
     s->state = SEQ_DONE;
     s->finish = why;
     if (s->orphan)
@@ -511,6 +514,8 @@ int engine_score(Engine *g, const int32_t *tokens, int n, float *logp, void (*ro
     s->score_logp = logp;
     s->score_row = row;
     s->user = user;
+    s->group = &g->own;
+    g->own.n_seq++;
     active_insert(g, s); /* id 0: the oldest, so pages are found */
     while (rc == 0 && s->state != SEQ_DONE) rc = step(g, s, e);
     seq_delete(s);

@@ -63,7 +63,7 @@ typedef enum SeqFinish { SEQ_FINISH_NONE, SEQ_FINISH_STOP, SEQ_FINISH_LENGTH, SE
 
 typedef struct EngineOptions {
     int    batch_max;  /* rows of one step; 0: 512 */
-    int    chunk;      /* prompt tokens of one sequence per step; 0: 128 */
+    int    chunk;      /* prompt tokens of one sequence per step, and of all while any sequence decodes; 0: 128 */
     int    seqs_max;   /* sequences decoding at once, at most batch_max; 0: 64 */
     int    pages;      /* of the cache; 0: enough for seqs_max sequences of ctx_max, at most half of the memory */
     int    ctx_max;    /* positions of one sequence; 0: min(model's max_pos, 4096) */
@@ -88,6 +88,7 @@ typedef struct SeqRequest {
     const int32_t *think_end;       /* [n_think_end] copied; NULL: think->end */
     int            n_think_end;
     int            repeat_min;      /* ends it after an exact repetition of so many tokens (repeat.c); 0: never */
+    uint64_t       group;           /* who asks: groups share slots, pages and rows evenly, within one the oldest is first */
     /* called from engine_step after each new token; may call engine_cancel.  NULL: none */
     void (*on_token)(void *user, Seq *s, int32_t token, float logp);
     void (*on_done)(void *user, Seq *s);

@@ -20,6 +20,7 @@ KvChain kvcache_root(const KvCache *k);
 int32_t kvcache_take(KvCache *k);               /* a page of the caller's own, content undefined; -1: all are held */
 void    kvcache_drop(KvCache *k, int32_t page); /* one holder less */
 void    kvcache_copy(KvCache *k, int32_t to, int32_t from); /* the content */
+int     kvcache_holders(const KvCache *k, int32_t page);
 /* The registered page that follows `at` with these KV_PAGE tokens, held for the caller, `at` moved on to it; or -1. */
 int32_t kvcache_find(KvCache *k, KvChain *at, const int32_t *token);
 /* Registers the caller's page as the one that follows `at`.  Where there is such a page already, the caller's is dropped and
@@ -76,8 +77,21 @@ int repeat_length(const int32_t *token, int n, int period); /* how far back it g
 void top_tokens(const Ctx *c, const real *logits, int V, int n, aha_token_logp *out);
 
 /* ---- sequences and the engine ---- */
+
+/* Who asks: slots, pages and rows of prompts are shared between groups.  One exists while a sequence of it is not done. */
+typedef struct Group Group;
+struct Group {
+    uint64_t key;
+    Group   *next;
+    int      n_seq, n_active; /* not done; of those, active */
+    int      n_page;          /* what its active ones hold: counted when it is asked for (group_pages) */
+    uint64_t pass;            /* rows of prompts that it has had: the group with the fewest is next */
+    uint64_t seen;            /* the last round in which it had a prompt to compute */
+};
+
 struct Seq {
     Engine   *g;
+    Group    *group;
     Seq      *next; /* among those waiting */
     int64_t   id;   /* age: smaller is older; 0: engine_score's */
     SeqState  state;
@@ -107,6 +121,10 @@ struct Seq {
     int      repeat_min, repeat_period, repeat_tokens;
     bool     no_cache;
     int32_t  draft; /* a guess of the next token but one, -1: none */
+    int      ahead;    /* first pages that another active one has or will have: s needs none of its own for them */
+    int      passed;   /* younger ones that were admitted while there were no pages for s */
+    uint64_t tried;    /* the last round in which it was not admitted */
+    bool     planned;  /* this step's rows are decided */
 
     /* this step's plan: rows [row0, row0 + rows) of the batch, the last `drafts` of them a guess; wants [want0, + wants), before
      * them those of `echo` rows of the prompt */
@@ -141,7 +159,11 @@ struct Engine {
     Seq   **active; /* [seqs_max + 1], oldest first */
     int     n_active;
     Seq    *waiting; /* oldest first */
+    Group  *groups;  /* in use */
+    Group   own;     /* engine_score's */
     int64_t next_id;
+    uint64_t round;  /* calls of schedule */
+    uint64_t clock;  /* Group.pass of the one that was served last: a group that begins to ask starts there */
     bool    stepping;
 
     /* the batch */
@@ -158,12 +180,21 @@ struct Engine {
     EngineStats stats;
 };
 
-/* ---- scheduler.c ---- */
+/* ---- admit.c: who is active, who holds pages ---- */
 static inline int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
+Group *group_join(Engine *g, uint64_t key);   /* one sequence more; NULL: no memory */
+void   group_leave(Engine *g, Group *group);  /* one less; the last one frees it */
+void   waiting_insert(Engine *g, Seq *s);     /* by age */
+void   active_insert(Engine *g, Seq *s);
+void   seq_detach(Engine *g, Seq *s);         /* out of the lists, its pages dropped */
+void   seq_extend(Engine *g, Seq *s);         /* takes over what the cache knows of the tokens ahead */
+void   seq_count_cached(Engine *g, Seq *s, int n);
+void   admit(Engine *g);                      /* from waiting to active, as far as there is room */
+/* Pages for the first `positions` positions.  false: there are none, and, with `force`, s itself was sent back to wait. */
+bool   seq_reserve(Engine *g, Seq *s, int positions, bool force);
+
+/* ---- scheduler.c ---- */
 void schedule(Engine *g, Seq *only);          /* plans and fills the batch; only: that one alone, NULL: all */
-void waiting_insert(Engine *g, Seq *s);       /* by age */
-void active_insert(Engine *g, Seq *s);
-void seq_detach(Engine *g, Seq *s);           /* out of the lists, its pages dropped */
 void seq_register(Engine *g, Seq *s);         /* full pages become findable */
 
 /* ---- forward.c ---- */

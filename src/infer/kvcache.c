@@ -192,6 +192,8 @@ void kvcache_copy(KvCache *k, int32_t to, int32_t from)
     memcpy(k->kv.base + (size_t)to * n, k->kv.base + (size_t)from * n, n);
 }
 
+int kvcache_holders(const KvCache *k, int32_t id) { return k->page[id].refs; }
+
 /* ---- finding ---- */
 static uint64_t hash_after(const KvChain *at, const int32_t *token)
 {

@@ -1,64 +1,9 @@
-/* Who gets rows in the next batch, and pages for them.
+/* Who gets rows in the next batch.
  *
- * Age decides: sequences are served oldest first, and one that needs a page takes it, if it must, from the youngest, which
- * goes back to waiting and is computed again later with the same result.  So the oldest always moves on. */
+ * A sequence that decodes has a row in every step.  Prompts share what is left, chunk by chunk: the next is of the group that has
+ * had the fewest rows.  While anybody decodes, prompts have at most one chunk of rows together, however many they are, so that
+ * nobody waits longer than that for a next token. */
 #include "inner.h"
-
-/* ---- lists ---- */
-void waiting_insert(Engine *g, Seq *s)
-{
-    Seq **at = &g->waiting;
-    while (*at && (*at)->id < s->id) at = &(*at)->next;
-    s->next = *at;
-    *at = s;
-    s->state = SEQ_WAITING;
-}
-
-static void waiting_remove(Engine *g, const Seq *s)
-{
-    for (Seq **at = &g->waiting; *at; at = &(*at)->next)
-        if (*at == s) {
-            *at = s->next;
-            return;
-        }
-}
-
-void active_insert(Engine *g, Seq *s)
-{
-    int i = g->n_active++;
-    for (; i > 0 && g->active[i - 1]->id > s->id; i--) g->active[i] = g->active[i - 1];
-    g->active[i] = s;
-    s->state = SEQ_PREFILL;
-}
-
-static void active_remove(Engine *g, const Seq *s)
-{
-    for (int i = 0; i < g->n_active; i++)
-        if (g->active[i] == s) {
-            memmove(&g->active[i], &g->active[i + 1], (size_t)(g->n_active - i - 1) * sizeof *g->active);
-            g->n_active--;
-            return;
-        }
-}
-
-/* ---- pages of a sequence ---- */
-static void drop_pages(Engine *g, Seq *s)
-{
-    /* the last first: of pages that nobody holds the oldest go first, and a page is of no use without those before it */
-    while (s->n_page > 0) kvcache_drop(g->kv, s->page[--s->n_page]);
-    s->computed = s->n_shared = s->rows = 0;
-    s->draft = -1;
-    s->chain = kvcache_root(g->kv);
-}
-
-void seq_detach(Engine *g, Seq *s)
-{
-    if (s->state == SEQ_WAITING)
-        waiting_remove(g, s);
-    else
-        active_remove(g, s);
-    drop_pages(g, s);
-}
 
 void seq_register(Engine *g, Seq *s)
 {
@@ -66,27 +11,6 @@ void seq_register(Engine *g, Seq *s)
     for (; (s->n_shared + 1) * KV_PAGE <= s->computed; s->n_shared++) {
         int32_t *page = &s->page[s->n_shared];
         *page = kvcache_add(g->kv, &s->chain, s->token + s->n_shared * KV_PAGE, *page);
-    }
-}
-
-static void count_cached(Engine *g, Seq *s, int n)
-{
-    s->computed += n;
-    if (s->n_tokens > s->n_prompt) return; /* computed before, and preempted */
-    s->cached += n;
-    g->stats.cached_tokens += n;
-}
-
-/* Takes over what is already known of the tokens ahead; at least the last one is left to compute. */
-static void extend_from_cache(Engine *g, Seq *s)
-{
-    if (s->no_cache || s->prompt_logp || s->n_shared != s->n_page || s->computed != s->n_page * KV_PAGE) return;
-    while (s->computed + KV_PAGE < s->n_tokens) {
-        int32_t id = kvcache_find(g->kv, &s->chain, s->token + s->computed);
-        if (id < 0) return;
-        s->page[s->n_page++] = id;
-        s->n_shared++;
-        count_cached(g, s, KV_PAGE);
     }
 }
 
@@ -123,103 +47,96 @@ static void borrow(Engine *g, Seq *s)
         s->page[s->n_page++] = id;
     }
     kvcache_copy(g->kv, s->page[at], from->page[at]);
-    count_cached(g, s, most);
+    seq_count_cached(g, s, most);
 }
 
-/* Whether an older sequence computes, in this step, at least half of the n tokens that s would: better to wait for them. */
+/* Whether another one computes, in this step, at least half of the n tokens that s would: better to wait for it. */
 static bool better_wait(const Engine *g, const Seq *s, int n)
 {
-    for (int i = 0; g->active[i] != s; i++) {
+    for (int i = 0; i < g->n_active; i++) {
         const Seq *o = g->active[i];
         if (o->rows > 0 && 2 * common_tokens(g, s, o, o->computed + o->rows) >= (n < KV_PAGE ? n : KV_PAGE)) return true;
     }
     return false;
 }
 
-static void preempt(Engine *g, Seq *s)
-{
-    seq_detach(g, s);
-    if (s->n_tokens == s->n_prompt) s->cached = 0;
-    g->stats.preempted++;
-    waiting_insert(g, s);
-}
-
-/* Pages for the first `positions` positions.  false: there are none, and, with `force`, s itself was sent back to wait. */
-static bool reserve(Engine *g, Seq *s, int positions, bool force)
-{
-    while (s->n_page < pages_for(positions)) {
-        int32_t id = kvcache_take(g->kv);
-        if (id >= 0) {
-            s->page[s->n_page++] = id;
-        } else {
-            Seq *youngest = g->active[g->n_active - 1];
-            if (!force) return false;
-            preempt(g, youngest);
-            if (youngest == s) return false;
-        }
-    }
-    return true;
-}
-
 /* ---- the plan ---- */
-static void admit(Engine *g)
+static int rest(const Seq *s) { return s->n_tokens - s->computed; }
+
+/* Every sequence that decodes has its row.  Returns how many there are. */
+static int plan_decoding(Engine *g)
 {
-    while (g->waiting && g->n_active < g->o.seqs_max) {
-        Seq *s = g->waiting;
-        s->chain = kvcache_root(g->kv); /* the weights may have changed since */
-        extend_from_cache(g, s);
-        if (g->n_active > 0 && pages_for(s->n_tokens + 1) - s->n_page > kvcache_pages_free(g->kv)) {
-            if (s->n_tokens == s->n_prompt) {
-                g->stats.cached_tokens -= s->cached;
-                s->cached = 0;
-            }
-            drop_pages(g, s);
-            return;
-        }
-        g->waiting = s->next;
-        active_insert(g, s);
+    int n = 0;
+    for (int i = 0; i < g->n_active;) {
+        Seq *s = g->active[i];
+        int  before = g->n_active;
+        i++;
+        if (s->planned || s->state != SEQ_DECODING) continue;
+        s->planned = true;
+        n++;
+        if (seq_reserve(g, s, s->n_tokens, true)) s->rows = 1;
+        if (g->n_active != before) i = 0; /* some were sent back */
+    }
+    return n;
+}
+
+/* Groups that begin to ask for rows start where the others are: nobody saves up, nobody pays for what was long ago. */
+static void groups_begin(Engine *g)
+{
+    for (int i = 0; i < g->n_active; i++) {
+        Group *p = g->active[i]->group;
+        if (g->active[i]->planned || p->seen == g->round) continue;
+        if (p->seen + 1 != g->round && p->pass < g->clock) p->pass = g->clock;
+        p->seen = g->round;
     }
 }
 
-static void plan_rows(Engine *g, const Seq *only)
+/* The oldest of the group that has had the fewest rows. */
+static Seq *next_prompt(const Engine *g)
 {
-    int spare = g->o.batch_max;
+    Seq *best = NULL;
     for (int i = 0; i < g->n_active; i++) {
         Seq *s = g->active[i];
-        s->rows = s->drafts = 0;
-        if (s->n_tokens - s->computed == 1 && !only) spare--; /* those that decode are always served */
+        if (!s->planned && (!best || s->group->pass < best->group->pass)) best = s;
     }
-    for (int i = 0; i < g->n_active; i++) {
-        Seq *s = g->active[i];
-        int  rest = s->n_tokens - s->computed, n = rest;
-        if (only && s != only) continue;
-        if (rest > 1) {
-            extend_from_cache(g, s);
-            borrow(g, s);
-            seq_register(g, s);
-            n = s->n_tokens - s->computed;
-            if (n > g->o.chunk) n = g->o.chunk;
-            if (n > spare) n = spare;
-            if (n < 1 || (n > 1 && better_wait(g, s, n))) continue;
-            spare -= n;
-        }
-        if (reserve(g, s, s->computed + n, true)) s->rows = n;
+    return best;
+}
+
+/* Chunks of prompts, `room` rows of them together. */
+static void plan_prompts(Engine *g, int room)
+{
+    Seq *s;
+    groups_begin(g);
+    while (room > 0 && (s = next_prompt(g))) {
+        int n;
+        s->planned = true;
+        seq_extend(g, s);
+        borrow(g, s);
+        seq_register(g, s);
+        n = rest(s);
+        if (n > g->o.chunk) n = g->o.chunk;
+        if (n > room) n = room;
+        if ((n > 1 && better_wait(g, s, n)) || !seq_reserve(g, s, s->computed + n, true)) continue;
+        s->rows = n;
+        room -= n;
+        g->clock = s->group->pass > g->clock ? s->group->pass : g->clock;
+        s->group->pass += (uint64_t)n;
     }
-    for (int i = 0; i < g->n_active && spare > 0; i++) {
+}
+
+/* Guesses take what rows are left. */
+static void plan_guesses(Engine *g, int room)
+{
+    for (int i = 0; i < g->n_active && room > 0; i++) {
         Seq *s = g->active[i];
-        if (s->rows == 0 || s->draft < 0 || s->n_tokens - s->computed != 1) continue;
-        if (s->n_tokens + 1 >= s->n_prompt + s->max_new || !reserve(g, s, s->n_tokens + 1, false)) continue;
+        if (s->rows != 1 || s->draft < 0 || rest(s) != 1) continue;
+        if (s->n_tokens + 1 >= s->n_prompt + s->max_new || !seq_reserve(g, s, s->n_tokens + 1, false)) continue;
         s->rows = 2;
         s->drafts = 1;
-        spare--;
+        room--;
     }
 }
 
-/* How many of the first rows are followed by a token of the prompt whose log-probability is wanted. */
-static int echo_rows(const Seq *s)
-{
-    int n = s->n_prompt - 1 - s->computed;
-    return !s->prompt_logp || n < 0 ? 0 : n < s->rows ? n : s->rows;
 }
 
 static void fill_rows(Engine *g, Seq *s, int slot)
@@ -244,8 +161,13 @@ static void fill_rows(Engine *g, Seq *s, int slot)
 void schedule(Engine *g, Seq *only)
 {
     g->n_rows = g->n_want = g->n_batch = 0;
-    if (!only) admit(g);
-    plan_rows(g, only);
+    g->round++;
+    if (only) {
+        plan_only(g, only);
+    } else {
+        admit(g);
+        plan_rows(g);
+    }
     for (int i = 0; i < g->n_active; i++) {
         Seq *s = g->active[i];
         if (s->rows == 0) continue;

@@ -127,6 +127,7 @@ int training_begin(Training *t, Run *r, const Stage *s, int seqs_max, aha_error 
                         .keep_tape = r->recipe.keep_tape, .balance_rate = s->balance_rate};
     EngineOptions  eo = {.seqs_max = seqs_max, .batch_max = seqs_max > 512 ? seqs_max : 512, .ctx_max = r->recipe.context};
     int            rc;
+    eo.chunk = eo.batch_max; /* nobody waits for a next token here */
     memset(t, 0, sizeof *t);
     t->run = r;
     t->st = s;

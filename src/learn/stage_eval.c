@@ -17,7 +17,7 @@ typedef struct Asking {
 /* The model as its folder holds it: what a user gets is what is measured. */
 static int asking_open(Asking *a, Run *r, const Stage *s, aha_error *e)
 {
-    EngineOptions o = {.seqs_max = 512, .batch_max = 1024, .ctx_max = r->recipe.context};
+    EngineOptions o = {.seqs_max = 512, .batch_max = 1024, .chunk = 1024, .ctx_max = r->recipe.context};
     const Stage  *from = stage_source(r, s);
     char          dir[2048];
     int           rc;
