@@ -137,6 +137,34 @@ static void plan_guesses(Engine *g, int room)
     }
 }
 
+static void plan_rows(Engine *g)
+{
+    int decoding, room = g->o.batch_max;
+    for (int i = 0; i < g->n_active; i++) {
+        g->active[i]->rows = g->active[i]->drafts = 0;
+        g->active[i]->planned = false;
+    }
+    decoding = plan_decoding(g);
+    room -= decoding;
+    plan_prompts(g, decoding && room > g->o.chunk ? g->o.chunk : room);
+    room = g->o.batch_max;
+    for (int i = 0; i < g->n_active; i++) room -= g->active[i]->rows;
+    plan_guesses(g, room);
+}
+
+static void plan_only(Engine *g, Seq *s)
+{
+    int n = rest(s) < g->o.chunk ? rest(s) : g->o.chunk;
+    for (int i = 0; i < g->n_active; i++) g->active[i]->rows = g->active[i]->drafts = 0;
+    if (n > g->o.batch_max) n = g->o.batch_max;
+    if (seq_reserve(g, s, s->computed + n, true)) s->rows = n;
+}
+
+/* How many of the first rows are followed by a token of the prompt whose log-probability is wanted. */
+static int echo_rows(const Seq *s)
+{
+    int n = s->n_prompt - 1 - s->computed;
+    return !s->prompt_logp || n < 0 ? 0 : n < s->rows ? n : s->rows;
 }
 
 static void fill_rows(Engine *g, Seq *s, int slot)
