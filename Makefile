@@ -81,7 +81,7 @@ $(BUILD)/double/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -DAHA_REAL_DOUBLE -MMD -MP -c -o $@ $<
 
-# A test that includes a header of src/serve is linked with it.
+# A test that names a header of src/serve itself is linked with it.
 SERVE_TESTS := $(shell grep -l '"serve/' tests/test_*.c)
 $(SERVE_TESTS:%.c=$(BUILD)/%): $(BUILD)/libserve.a
 $(SERVE_TESTS:%.c=$(BUILD)/%): TEST_LIBS := $(SERVE_LIBS)

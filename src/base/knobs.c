@@ -16,6 +16,7 @@ static const Knob g_knobs[] = {
     {"AHA_SPIN_US", "int", "50", "microseconds that an idle worker spins before it sleeps"},
     {"AHA_DATA", "path", "", "folder of optional reference data for the tests; empty: such tests are skipped"},
     {"AHA_MODEL", "path", "", "model used when no -m is given; empty: the built-in aha-tiny"},
+    {"AHA_DB", "path", "", "keys and usage of aha serve; empty: $XDG_STATE_HOME/aha/aha.db"},
     {"HF_ENDPOINT", "url", "https://huggingface.co", "aha pull: the hub, or a mirror of it"},
     {"HF_TOKEN", "secret", "", "aha pull: access token for private and gated models; empty: the file $HF_HOME/token"},
     {"HF_HOME", "path", "", "aha pull: where other tools keep models and token; empty: ~/.cache/huggingface"},

@@ -26,6 +26,8 @@ int cmd_pull(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_keys(int argc, char **argv);
+int cmd_usage(int argc, char **argv);
 
 /* ---- speaking (term.c) ---- any thread may */
 void cli_begin(const char *command); /* whose name stands before messages; puts a log sink on standard error */

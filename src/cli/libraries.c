@@ -8,6 +8,7 @@
 #include <openssl/crypto.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <utf8proc.h>
 
@@ -38,7 +39,8 @@ static const Library LIBRARY[] = {
     {"utf8proc", "Unicode normalisation", "MIT, Unicode-DFS-2015", "https://juliastrings.github.io/utf8proc/", version_utf8proc},
     {"libedit", "line editing in aha chat", "BSD-3-Clause", "https://www.thrysoee.dk/editline/", version_libedit},
     {"libcurl", "downloads of aha pull", "curl (MIT-like)", "https://curl.se/libcurl/", version_curl},
-    {"OpenSSL", "checksums of aha pull", "Apache-2.0", "https://www.openssl.org", version_openssl},
+    {"SQLite", "keys and usage of aha serve", "public domain", "https://www.sqlite.org", sqlite3_libversion},
+    {"OpenSSL", "checksums of aha pull, hashes of keys", "Apache-2.0", "https://www.openssl.org", version_openssl},
 };
 
 const Library *library_table(int *n)

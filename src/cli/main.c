@@ -11,6 +11,8 @@
 static const Command COMMANDS[] = {
     {"run", "one answer to one prompt, or one each to the lines of a file", cmd_run},
     {"chat", "a conversation in the terminal", cmd_chat},
+    {"keys", "who may use a server, and how much", cmd_keys},
+    {"usage", "what was used, by key and day", cmd_usage},
     {"learn", "train: a recipe from random weights to a report", cmd_learn},
     {"eval", "accuracy on problems with answers that a rule can judge", cmd_eval},
     {"score", "log-probabilities of given tokens", cmd_score},

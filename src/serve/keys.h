@@ -57,7 +57,8 @@ int  keys_open(Keys **out, const char *path, const KeysOptions *o, aha_error *e)
 /* Writes what is left, for at most some two seconds, ends the writer.  What could not be written is counted in the log.
  * No grant may be in use any more.  NULL is fine. */
 void keys_close(Keys *k);
-/* Whether a request needs a key: there is one in the database, be it revoked.  (Revoking the last one opens nothing.) */
+/* Whether a request needs a key: there is or was one in the database, be it revoked.  (Revoking the last one opens nothing.)
+ * If not, what a client sends as its key is of no interest: many insist on sending one. */
 bool keys_required(const Keys *k);
 int  keys_usable(const Keys *k); /* neither revoked nor expired now */
 
