@@ -115,6 +115,18 @@ int      os_cpus_usable(void);  /* affinity mask and cgroup quota, at least 1 */
 uint64_t os_memory_total(void); /* bytes of RAM, or of the cgroup's limit if smaller */
 uint64_t os_memory_rss(void);   /* bytes resident now */
 
+/* ---- what a server needs (os_event.c) ---- */
+/* An event: a descriptor that a poll finds readable from event_signal (any thread, any number of times) to event_clear. */
+int  event_open(int *fd, aha_error *e);
+void event_signal(int fd);
+void event_clear(int fd);
+void descriptor_close(int fd);            /* of an event, a poll, a socket; -1 is fine */
+int  os_descriptors_raise(int wanted);    /* tries to allow so many open files; how many are allowed, at most `wanted` */
+/* From now on, a mapped file that was cut short reads as zeros behind its end, instead of ending the process, and os_shrunk
+ * says that it happened: what was computed from it is worth nothing.  For a process that serves. */
+void os_shrink_guard(void);
+bool os_shrunk(void);
+
 /* Fault injection for tests: the nth (1 = next) seam call of the given kinds fails, once.  os_fault_seen counts them. */
 enum {
     OS_FAULT_ALLOC = 1, /* also the start of a thread */

@@ -11,6 +11,7 @@
 static const Command COMMANDS[] = {
     {"run", "one answer to one prompt, or one each to the lines of a file", cmd_run},
     {"chat", "a conversation in the terminal", cmd_chat},
+    {"serve", "the model for others: an OpenAI-compatible API over HTTP", cmd_serve},
     {"keys", "who may use a server, and how much", cmd_keys},
     {"usage", "what was used, by key and day", cmd_usage},
     {"learn", "train: a recipe from random weights to a report", cmd_learn},
@@ -31,7 +32,7 @@ static int help(void)
     const char *bold = term_style(STDOUT_FILENO, STYLE_BOLD), *off = term_style(STDOUT_FILENO, STYLE_OFF);
     int         n;
     const Knob *knob = knob_table(&n);
-    out_fmt("%saha%s " AHA_VERSION ": DeepSeek-R1 in C. Run it, train it, judge it.\n\n", bold, off);
+    out_fmt("%saha%s " AHA_VERSION ": DeepSeek-R1 in C. Run it, serve it, train it, judge it.\n\n", bold, off);
     out_fmt("%sUsage:%s aha COMMAND [OPTIONS]      aha COMMAND --help says more\n\n%sCommands%s\n", bold, off, bold, off);
     for (int i = 0; i < COMMAND_COUNT; i++) out_fmt("  %-10s %s\n", COMMANDS[i].name, COMMANDS[i].summary);
     out_fmt("\n  --version  this program's version\n  --licenses the libraries it uses, and their licences\n");

@@ -46,8 +46,24 @@ static int builtin_open(ModelSet *s, const ModelOptions *o, unsigned wants, aha_
     if (rc == 0 && (rc = model_bind(&s->m, &s->cfg, file, o, e)) != 0) weights_close(file);
     return rc;
 }
+
+static int builtin_engine(aha_engine **out, const aha_options *o, aha_error *e)
+{
+    const aha_model_bytes m = {.size = sizeof m,
+                               .config = {aha_builtin_config, CARRIED_BYTES(config)},
+                               .weights = {aha_builtin_weights, CARRIED_BYTES(weights)},
+                               .tokenizer = {aha_builtin_tokenizer, CARRIED_BYTES(tokenizer)},
+                               .tokenizer_config = {aha_builtin_tokenizer_config, CARRIED_BYTES(tokenizer_config)}};
+    return aha_engine_open_bytes(out, &m, o, e);
+}
 #else
 static bool builtin_present(void) { return false; }
+
+static int builtin_engine(aha_engine **out, const aha_options *o, aha_error *e)
+{
+    (void)out, (void)o;
+    return error_set(e, AHA_ERR_UNSUPPORTED, "this program was built without a built-in model");
+}
 
 int model_builtin_config(Config *c, aha_error *e)
 {
@@ -202,6 +218,30 @@ int model_set_engine(ModelSet *s, const ModelArgs *a, int seqs, int needed, aha_
     o = model_engine_options(a, seqs, ctx);
     if (a->draft && !s->m->cfg.n_mtp) say("--draft: this model has no draft layer");
     return engine_new(&s->engine, s->m, s->k, s->pool, &o, e);
+}
+
+int model_engine_open(aha_engine **out, const ModelArgs *a, int seqs, int64_t cache_bytes, const char **name, aha_error *e)
+{
+    ModelSet    s;
+    aha_options o = AHA_OPTIONS_INIT;
+    int         rc = model_set_open(&s, a, MODEL_WEIGHTS | MODEL_NEEDS_TEXT, e), ctx = 0;
+    if (rc == 0) {
+        builtin_introduce(&s);
+        if ((ctx = choose_ctx(&s, a, 1, 0, e)) < 0) rc = ctx;
+        model_set_free(&s);
+    }
+    if (rc) return rc;
+    o.threads = a->threads;
+    o.chunk = a->chunk;
+    o.ctx = ctx;
+    o.seqs = seqs;
+    o.cache_bytes = cache_bytes;
+    o.kv_type = a->kv;
+    o.cpu = a->cpu;
+    o.draft = a->draft;
+    const char *path = model_path(a), *slash = path ? strrchr(path, '/') : NULL;
+    *name = !path ? "aha-tiny" : slash && slash[1] ? slash + 1 : path;
+    return path ? aha_engine_open(out, path, &o, e) : builtin_engine(out, &o, e);
 }
 
 void model_set_free(ModelSet *s)

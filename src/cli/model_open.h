@@ -55,6 +55,9 @@ int           model_builtin_config(Config *c, aha_error *e);
 /* An engine for `seqs` sequences at once; needed: positions that one must have at least, or 0. */
 int  model_set_engine(ModelSet *s, const ModelArgs *a, int seqs, int needed, aha_error *e);
 void model_set_free(ModelSet *s);
+/* The same as a handle of the public API, for `seqs` sequences at once.  *name: what requests may call the model, by where it came
+ * from, valid as long as a->path. */
+int  model_engine_open(struct aha_engine **out, const ModelArgs *a, int seqs, int64_t cache_bytes, const char **name, aha_error *e);
 bool model_is_builtin(const ModelArgs *a); /* neither -m nor AHA_MODEL, and there is one */
 
 /* ---- the built-in model speaks for itself (about_builtin.c) ---- */

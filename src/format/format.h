@@ -13,6 +13,12 @@ struct json_t;
 typedef struct json_t Json;
 int   json_parse(Json **out, const char *text, size_t n, const char *what, aha_error *e); /* what: the file's name, for messages */
 int   json_read(Json **out, const char *path, size_t max_bytes, aha_error *e);
+/* The same; of text that is no JSON *at is the byte (or near it) where that shows. */
+int   json_parse_where(Json **out, const char *text, size_t n, const char *what, size_t *at, aha_error *e);
+/* The text of a member of the object that `text` is, as it stands there; false: no such member, or no object. */
+bool  json_member(const char *text, size_t n, const char *key, const char **value, size_t *len);
+/* Which member of the object the byte `at` belongs to, for a message about text that need not be JSON; false: none. */
+bool  json_member_at(const char *text, size_t n, size_t at, Buf *key);
 void  json_free(Json *j);
 const Json *json_field(const Json *obj, const char *key); /* NULL when absent or null, or obj is no object */
 /* Each: absent (or null) leaves *out alone when `required` is false; a wrong type or range is AHA_ERR_FORMAT. */

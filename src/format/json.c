@@ -141,8 +141,15 @@ static int bounds_check(const char *text, size_t n, const char *what, aha_error 
 
 int json_parse(Json **out, const char *text, size_t n, const char *what, aha_error *e)
 {
+    size_t at;
+    return json_parse_where(out, text, n, what, &at, e);
+}
+
+int json_parse_where(Json **out, const char *text, size_t n, const char *what, size_t *at, aha_error *e)
+{
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     *out = NULL;
+    *at = 0;
     if (n > JSON_BYTES_MAX)
         return error_set(e, AHA_ERR_LIMIT, "%s: %zu bytes of JSON, expected at most %d", what, n, JSON_BYTES_MAX);
     int rc = bounds_check(text, n, what, e);
@@ -159,9 +166,41 @@ int json_parse(Json **out, const char *text, size_t n, const char *what, aha_err
     if (t_parse.spent)
         return error_set(e, AHA_ERR_LIMIT, "%s: the JSON needs more memory than %d bytes for each of its own", what, BUDGET_PER_BYTE);
     if (t_parse.failed || json_error_code(&err) == json_error_out_of_memory) return format_nomem(what, e);
+    *at = err.position > 0 ? (size_t)err.position : 0;
     char words[192];
     error_quote(words, sizeof words, err.text, strlen(err.text));
     return error_set(e, AHA_ERR_FORMAT, "%s: line %d column %d: %s, expected JSON", what, err.line, err.column, words);
+}
+
+bool json_member(const char *text, size_t n, const char *key, const char **value, size_t *len)
+{
+    Scan s;
+    Buf  name = {0};
+    int  count = 0;
+    bool found = false;
+    scan_init(&s, "", text, n, NULL);
+    if (scan_expect(&s, '{')) return false;
+    while (!found && scan_key(&s, &count, &name) == 1) {
+        found = !name.failed && name.n == strlen(key) && !memcmp(name.data ? name.data : "", key, name.n);
+        scan_space(&s);
+        *value = (const char *)s.p;
+        if (scan_skip(&s)) found = false, count = INT32_MAX;
+        *len = (size_t)((const char *)s.p - *value);
+        if (count == INT32_MAX) break;
+    }
+    buf_free(&name);
+    return found;
+}
+
+bool json_member_at(const char *text, size_t n, size_t at, Buf *key)
+{
+    Scan s;
+    int  count = 0;
+    scan_init(&s, "", text, n, NULL);
+    if (scan_expect(&s, '{')) return false;
+    while (scan_key(&s, &count, key) == 1) /* text that no value can be ends the search: it is what was meant */
+        if (scan_skip(&s) || (size_t)((const char *)s.p - text) >= at) return !key->failed;
+    return false;
 }
 
 int json_read(Json **out, const char *path, size_t max_bytes, aha_error *e)

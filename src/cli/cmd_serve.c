@@ -1,0 +1,74 @@
+/* aha serve: the model for others, over HTTP. */
+#include <signal.h>
+#include <string.h>
+
+#include "../serve/serve.h"
+#include "model_open.h"
+
+typedef struct ServeArgs {
+    ModelArgs   model;
+    const char *host, *name, *hosts, *origins;
+    int         port, parallel, queue, drain_s;
+    int64_t     cache, body;
+    bool        log;
+} ServeArgs;
+
+static const Help HELP = {
+    "serve", "[-m DIR] [--host ADDRESS] [--port N] [OPTIONS]",
+    "Serves a model over HTTP, as OpenAI's and DeepSeek's APIs are spoken: POST /v1/chat/completions, streaming or not, GET /v1/models, "
+    "/health and /metrics. Requests are computed together; each has the answer that it would have alone. SIGTERM or Ctrl-C: what is "
+    "under way is finished, nothing new is taken. docs/api.md lists every field.",
+    "  aha serve                                    # the built-in model at http://127.0.0.1:8080\n"
+    "  aha serve -m DeepSeek-R1-Distill-Qwen-1.5B --port 9000 --parallel 16\n"
+    "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+    "    -d '{\"model\": \"aha-tiny\", \"messages\": [{\"role\": \"user\", \"content\": \"Using 8, 13 and 2, make 29.\"}]}'\n"};
+
+static void ready(void *user, const char *url)
+{
+    const ServeArgs *a = user;
+    say("serving %s at %s", a->name, url);
+}
+
+static int serve(ServeArgs *a, aha_error *e)
+{
+    aha_engine *g = NULL;
+    const char *name;
+    int         rc = model_engine_open(&g, &a->model, a->parallel, a->cache, &name, e);
+    if (rc) return rc;
+    if (!a->name) a->name = name;
+    interrupt_watch(true);
+    const ServeOptions o = {.host = a->host, .port = a->port, .model = a->name, .hosts = a->hosts, .origins = a->origins, .queue = a->queue,
+                            .body_bytes = a->body, .drain_s = a->drain_s, .log_requests = a->log, .stop = interrupted, .ready = ready,
+                            .user = a};
+    if (a->log) cli_verbose();
+    rc = serve_run(g, &o, e);
+    interrupt_clear();
+    aha_engine_free(g);
+    return rc;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    ServeArgs    a = {.model = MODEL_ARGS_INIT, .host = "127.0.0.1", .port = 8080, .parallel = 64, .queue = 256, .drain_s = 30, .body = 4 << 20};
+    aha_error    e = {0};
+    const Option options[] = {
+        OPT_GROUP("The server"),
+        OPT_MODEL(&a.model),
+        OPT_STRING(0, "host", &a.host, "ADDRESS", "address or name to listen on"),
+        OPT_INT(0, "port", &a.port, 0, 65535, "N", "0: any that is free, which is then said"),
+        OPT_STRING(0, "name", &a.name, "NAMES", "what requests call the model, several after commas; without it the folder's name"),
+        OPT_STRING(0, "allow-host", &a.hosts, "NAMES", "further names under which browsers may reach this server, after commas"),
+        OPT_STRING(0, "allow-origin", &a.origins, "ORIGINS", "pages of others that may use it, as https://example.org, after commas"),
+        OPT_GROUP("How much"),
+        OPT_INT(0, "parallel", &a.parallel, 1, 4096, "N", "answers computed at once"),
+        OPT_INT(0, "queue", &a.queue, 0, 1 << 16, "N", "requests that may wait besides; more are refused with 503"),
+        OPT_SIZE(0, "cache", &a.cache, 0, 1ll << 50, "BYTES", "memory of keys and values; without it as much as N contexts need, at most half of the memory"),
+        OPT_SIZE(0, "body", &a.body, 1024, 64 << 20, "BYTES", "largest body of a request"),
+        OPT_INT(0, "drain", &a.drain_s, 0, 86400, "SECONDS", "at the end, time for what is under way"),
+        OPT_FLAG(0, "log", &a.log, "a line for each request on standard error; never what was asked or answered"),
+        OPT_ENGINE(&a.model),
+        OPT_END};
+    int status = options_parse(&HELP, options, argc, argv, NULL, 0, NULL);
+    if (status != OPTIONS_GO_ON) return status;
+    return serve(&a, &e) ? fail(&e) : CLI_DONE;
+}

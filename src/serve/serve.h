@@ -1,0 +1,36 @@
+/* serve: a model for others, over HTTP.  It belongs to the program, not to the library. */
+#ifndef AHA_SERVE_H
+#define AHA_SERVE_H
+
+#include "../base/base.h"
+
+/* A file of the page at /, carried in the program. */
+typedef struct ServeFile {
+    const char *path, *type; /* "/chat.css", "text/css; charset=utf-8" */
+    const void *data;
+    size_t      n_bytes;
+} ServeFile;
+
+typedef struct ServeOptions {
+    const char *host;          /* a name or an address to listen on */
+    int         port;          /* 0: any that is free */
+    const char *model;         /* the name that requests use; others after commas are taken too */
+    const char *hosts;         /* further names under which browsers may reach this server, after commas; NULL: none */
+    const char *origins;       /* origins of other pages that may ask, after commas; NULL: none */
+    int         queue;         /* requests that may wait; more are refused with 503 */
+    int64_t     body_bytes;    /* largest body of a request */
+    int         drain_s;       /* at the end, time for what is under way */
+    bool        log_requests;  /* a line for each; never what was asked or answered */
+    const ServeFile *file;     /* [n_file] */
+    int         n_file;
+    int       (*stop)(void);   /* asked again and again and after each signal; not 0: finish what is under way, and return */
+    void      (*ready)(void *user, const char *url); /* listening now */
+    void       *user;
+} ServeOptions;
+
+/* Serves until stop() says so, in this thread, with a thread for the engine and two for reading requests beside it.  The
+ * engine is the caller's and nobody else's meanwhile.  AHA_ERR_IO: cannot listen, and why. */
+struct aha_engine;
+int serve_run(struct aha_engine *g, const ServeOptions *o, aha_error *e);
+
+#endif

@@ -1,0 +1,195 @@
+"""What the tests of aha serve share: a server on a free port, requests, raw sockets, TAP."""
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+
+BIN = os.environ.get("CLI_BIN", "./aha")
+PUZZLE = [{"role": "user", "content": "Using 8, 13 and 2, make 29."}]
+
+
+class Skip(Exception):
+    pass
+
+
+def check(ok, *what):
+    if not ok:
+        raise AssertionError(" ".join(repr(w)[:600] for w in what))
+
+
+class Server:
+    def __init__(self, *args, env=None):
+        self.p = subprocess.Popen([BIN, "serve", "--port", "0", *args], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+                                  env={**os.environ, **(env or {})}, text=True)
+        self.said, self.port = "", None
+        for line in self.p.stderr:
+            self.said += line
+            m = re.search(r"at http://(?:\S+):(\d+)$", line)
+            if m:
+                self.port = int(m.group(1))
+                break
+        check(self.port, self.said)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.p.poll() is None:
+            self.p.kill()
+        self.p.wait()
+        self.p.stderr.close()
+
+    def stop(self, sig=signal.SIGTERM, timeout=40):
+        """the exit status"""
+        self.p.send_signal(sig)
+        rc = self.p.wait(timeout)
+        self.said += self.p.stderr.read()
+        return rc
+
+    def ask(self, method, path, body=None, headers=None, timeout=60):
+        """status, headers, text"""
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            h = dict(headers or {})
+            if body is not None and "Content-Type" not in h:
+                h["Content-Type"] = "application/json"
+            c.request(method, path, body if body is None or isinstance(body, (str, bytes)) else json.dumps(body), h)
+            r = c.getresponse()
+            return r.status, r.headers, r.read().decode()
+        finally:
+            c.close()
+
+    def get(self, path, **kw):
+        return self.ask("GET", path, **kw)
+
+    def json(self, path, body, want=200, **kw):
+        status, _, text = self.ask("POST", path, body, **kw)
+        check(status == want, status, text)
+        return json.loads(text)
+
+    def chat(self, want=200, messages=None, **fields):
+        return self.json("/v1/chat/completions", {"model": "aha-tiny", "messages": messages or PUZZLE, **fields}, want)
+
+    def events(self, path, body, timeout=60):
+        """the events of a stream, [DONE] included, comments left out"""
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            c.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            r = c.getresponse()
+            check(r.status == 200, r.status)
+            check(r.headers["Content-Type"].startswith("text/event-stream"), r.headers)
+            text = r.read().decode("utf-8")  # strict: it must be whole characters
+        finally:
+            c.close()
+        out = []
+        for event in text.split("\n\n"):
+            if event and not event.startswith(":"):
+                check(event.startswith("data: "), event)
+                out.append(event[6:])
+        return out
+
+    def stream(self, messages=None, **fields):
+        """parsed chunks of a chat"""
+        e = self.events("/v1/chat/completions", {"model": "aha-tiny", "messages": messages or PUZZLE, "stream": True, **fields})
+        check(e[-1] == "[DONE]", e[-1])
+        return [json.loads(x) for x in e[:-1]]
+
+    def raw(self, data, timeout=20):
+        """everything that comes back for these bytes"""
+        with self.connect(timeout) as s:
+            try:
+                s.sendall(data)
+            except OSError:
+                pass  # refused before the end
+            return drain(s)
+
+    def connect(self, timeout=20):
+        s = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return s
+
+    def health(self):
+        status, _, text = self.get("/health")
+        return status, json.loads(text)
+
+    def idle(self, seconds=10):
+        """waits until nothing is under way; how long that took"""
+        t0 = time.monotonic()
+        while time.monotonic() - t0 < seconds:
+            h = self.health()[1]
+            if h["requests"] == 0 and h["sequences"] == 0:
+                return time.monotonic() - t0
+            time.sleep(0.01)
+        raise AssertionError(f"still busy after {seconds} s: {h}")
+
+
+def drain(s):
+    got = b""
+    try:
+        while True:
+            part = s.recv(65536)
+            if not part:
+                break
+            got += part
+    except OSError:
+        pass
+    return got
+
+
+def joined(chunks, field, index=0):
+    return "".join(c["delta"].get(field) or "" for k in chunks for c in k["choices"] if c["index"] == index)
+
+
+def post(body, extra="", path="/v1/chat/completions"):
+    """a request as bytes"""
+    b = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return (f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(b)}\r\n{extra}\r\n").encode() + b
+
+
+TESTS = []
+
+
+def serve_test(*args, **kw):
+    """a test with a server of its own"""
+    def wrap(fn):
+        def run():
+            with Server(*args, **kw) as s:
+                fn(s)
+        run.__doc__, run.__name__ = fn.__doc__, fn.__name__
+        TESTS.append(run)
+        return run
+    return wrap
+
+
+def test(fn):
+    TESTS.append(fn)
+    return fn
+
+
+def main():
+    failed = 0
+    only = sys.argv[1:]
+    if subprocess.run([BIN, "inspect"], capture_output=True, check=False).returncode:
+        print("ok 1 - aha serve # skip no built-in model")
+        return 0
+    for i, t in enumerate(TESTS, 1):
+        if only and t.__name__ not in only:
+            continue
+        t0 = time.monotonic()
+        try:
+            t()
+            print(f"ok {i} - {t.__name__}: {t.__doc__}", flush=True)
+        except Skip as why:
+            print(f"ok {i} - {t.__name__} # skip {why}", flush=True)
+        except Exception:  # any failure of the test or of the server is the test's failure
+            failed += 1
+            print(f"not ok {i} - {t.__name__}: {t.__doc__}", flush=True)
+            traceback.print_exc(file=sys.stdout)
+        print(f"# {time.monotonic() - t0:.1f} s", flush=True)
+    return 1 if failed else 0
