@@ -44,7 +44,7 @@ TESTS := $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c))
 TEST_BIN := $(TESTS:%=$(BUILD)/tests/test_%)
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all lib test check lint install clean help fuzz-replay bench
+.PHONY: all lib test check lint install uninstall man clean help fuzz-replay bench
 all: aha
 
 aha: $(CLI_OBJ) $(BUILTIN_OBJ) $(BUILD)/libserve.a $(BUILD)/libaha.a
@@ -58,7 +58,7 @@ $(BUILD)/libserve.a: $(SERVE_OBJ)
 	@rm -f $@
 	ar rcs $@ $^
 $(BUILD)/libaha.so: $(LIB_OBJ)
-	$(CC) -shared -Wl,-soname,libaha.so.0 $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(CC) -shared -Wl,-soname,$(SONAME) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # Each ISA's file is compiled with its own flags, so that one binary runs on every processor of the family.
 $(BUILD)/src/cpu/x86/avx2.o: ISA_FLAGS := -mavx2 -mfma -mf16c
@@ -113,6 +113,50 @@ lint:
 	tools/lint
 bench: $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
+# ---- installing ---- PREFIX, DESTDIR and each folder may be given
+PREFIX     ?= /usr/local
+BINDIR     ?= $(PREFIX)/bin
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR     ?= $(PREFIX)/share/man
+DOCDIR     ?= $(PREFIX)/share/doc/aha
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+VERSION    := $(shell sed -n 's/^.define AHA_VERSION "\(.*\)"/\1/p' include/aha.h)
+SONAME     := libaha.so.0
+READY      := $(BUILD)/install
+
+man: $(READY)/man/aha.1
+$(READY)/man/aha.1: aha tools/man-pages
+	@rm -rf $(@D)
+	tools/man-pages ./aha $(@D)
+# one object in which only what aha.h declares has a name, so that a program's own names meet none of ours
+$(READY)/libaha.a: $(LIB_OBJ)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(LD) -r -o $(READY)/libaha.o $^
+	objcopy --localize-hidden $(READY)/libaha.o
+	ar rcs $@ $(READY)/libaha.o
+FILL := sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@BINDIR@|$(BINDIR)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|'
+install: aha $(BUILD)/libaha.so $(READY)/libaha.a man
+	install -d $(foreach d,$(BINDIR) $(LIBDIR)/pkgconfig $(INCLUDEDIR) $(MANDIR)/man1 $(DOCDIR) $(UNITDIR),"$(DESTDIR)$(d)")
+	install -m 755 aha "$(DESTDIR)$(BINDIR)/aha"
+	install -m 644 $(BUILD)/libaha.so "$(DESTDIR)$(LIBDIR)/libaha.so.$(VERSION)"
+	ln -sf libaha.so.$(VERSION) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
+	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libaha.so"
+	install -m 644 $(READY)/libaha.a "$(DESTDIR)$(LIBDIR)/libaha.a"
+	install -m 644 include/aha.h "$(DESTDIR)$(INCLUDEDIR)/aha.h"
+	install -m 644 $(READY)/man/*.1 "$(DESTDIR)$(MANDIR)/man1"
+	install -m 644 LICENSE "$(DESTDIR)$(DOCDIR)/LICENSE"
+	sed -n '/^ \* MIT License/,/^ \*\//s/^ \*[ /]\{0,1\}//p' src/tensor/quant_grids.h > "$(DESTDIR)$(DOCDIR)/LICENSE.gguf"
+	$(FILL) tools/aha.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/aha.pc"
+	$(FILL) tools/aha.service.in > "$(DESTDIR)$(UNITDIR)/aha.service"
+	chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/aha.pc" "$(DESTDIR)$(UNITDIR)/aha.service" "$(DESTDIR)$(DOCDIR)/LICENSE.gguf"
+uninstall:
+	rm -f "$(DESTDIR)$(BINDIR)/aha" "$(DESTDIR)$(LIBDIR)/libaha.a" "$(DESTDIR)$(LIBDIR)/libaha.so" "$(DESTDIR)$(LIBDIR)"/libaha.so.0* \
+	      "$(DESTDIR)$(INCLUDEDIR)/aha.h" "$(DESTDIR)$(MANDIR)/man1/aha.1" "$(DESTDIR)$(MANDIR)/man1"/aha-*.1 \
+	      "$(DESTDIR)$(LIBDIR)/pkgconfig/aha.pc" "$(DESTDIR)$(UNITDIR)/aha.service" "$(DESTDIR)$(DOCDIR)"/LICENSE*
+	-rmdir "$(DESTDIR)$(DOCDIR)" 2>/dev/null
+
 clean:
 	rm -rf $(BUILD) build-* aha
 help:
@@ -121,6 +165,7 @@ help:
 	@echo "make test       the everyday tests (test-NAME: one of them)"
 	@echo "make lint       direction of dependencies, forbidden calls, sizes"
 	@echo "make bench      build/bench/*: kernels and training beside their peers"
+	@echo "make install    program, library, manual pages, systemd unit under PREFIX (/usr/local); DESTDIR; make uninstall"
 	@echo "make clean      removes what was built"
 
 -include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(SERVE_OBJ:.o=.d) $(TEST_BIN:=.d) $(REAL_OBJ:.o=.d)
