@@ -6,7 +6,7 @@
 #include "cpu/cpu.h"
 #include "infer/infer.h"
 
-static const char *const COMMANDS[] = {"run", "chat", "learn", "eval", "score", "tokenize", "inspect", "bench", "doctor"};
+static const char *const COMMANDS[] = {"run", "chat", "learn", "eval", "score", "tokenize", "imatrix", "inspect", "bench", "doctor"};
 
 static void helps(void **state)
 {

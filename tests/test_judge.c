@@ -53,8 +53,51 @@ static void pass_k(void **state)
             }
 }
 
+static void moments(void **state)
+{
+    const double x[] = {2, 4, 4, 4, 5, 5, 7, 9}, sorted[] = {1, 2, 4, 8};
+    Moments      m = {0};
+    (void)state;
+    near(moments_sem(&m), 0);
+    for (size_t i = 0; i < ARRAY_LEN(x); i++) moments_add(&m, 1e6 + x[i]);
+    near(m.mean, 1e6 + 5);
+    near(m.m2, 32);
+    near(moments_sem(&m), sqrt(32.0 / 7 / 8));
+    near(quantile_sorted(sorted, 4, 0), 1);
+    near(quantile_sorted(sorted, 4, 0.5), 3);
+    near(quantile_sorted(sorted, 4, 0.9), 6.8);
+    near(quantile_sorted(sorted, 4, 1), 8);
+    near(quantile_sorted(sorted, 1, 0.3), 1);
+    near(quantile_sorted(sorted, 0, 0.5), 0);
+}
+
+/* logits of known distributions, shifted, which changes none */
+static void predictions(void **state)
+{
+    real       half[] = {(real)log(0.5) + 1, (real)log(0.5) + 1}, quarter[] = {(real)log(0.25) - 2, (real)log(0.75) - 2};
+    real       sure[] = {0, -INFINITY, 3}, none[] = {-INFINITY, -INFINITY}, broken[] = {1, NAN}, flat[] = {5, 5, 5};
+    Prediction p;
+    (void)state;
+    assert_true(prediction(quarter, half, 2, 0, &p));
+    near(p.nll, log(4));
+    near(p.nll_base, log(2));
+    near(p.kl, 0.5 * log(2) + 0.5 * log(2.0 / 3)); /* 0.1438410 */
+    assert_false(p.same_top);                     /* of equals the lower id is the likeliest */
+    assert_true(prediction(half, quarter, 2, 1, &p));
+    near(p.kl, 0.25 * log(0.5) + 0.75 * log(1.5)); /* 0.1308120: it is not symmetric */
+    assert_true(prediction(half, half, 2, 1, &p));
+    assert_true(p.kl == 0 && p.same_top && p.nll == p.nll_base);
+    assert_true(prediction(flat, sure, 3, 2, &p)); /* what the base excludes costs nothing */
+    double a = 1 / (1 + exp(3)), b = 1 - a;
+    near(p.kl, a * log(3 * a) + b * log(3 * b));
+    assert_true(prediction(half, NULL, 2, 1, &p));
+    near(p.nll, log(2));
+    assert_false(prediction(none, NULL, 2, 0, &p) || prediction(broken, NULL, 2, 0, &p) || prediction(half, broken, 2, 0, &p));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(wilson), cmocka_unit_test(mean), cmocka_unit_test(pass_k)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(wilson), cmocka_unit_test(mean), cmocka_unit_test(pass_k),
+                                       cmocka_unit_test(moments), cmocka_unit_test(predictions)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
 #include "model_open.h"
 
 typedef struct ConvertArgs {
-    const char *type;
+    const char *type, *imatrix;
     int         threads;
     bool        draft, force, verbose;
 } ConvertArgs;
@@ -18,7 +18,8 @@ static const Help HELP = {
     "everything else, which every token uses, in q6_k, or q8_0. The file is whole or not there.",
     "  aha convert runs/laptop/rl rl.gguf\n"
     "  aha convert DeepSeek-R1-Distill-Qwen-1.5B distill-q4_k.gguf --type q4_k\n"
-    "  aha convert DeepSeek-R1 r1-q2.gguf --type r1-q2\n"};
+    "  aha convert DeepSeek-R1 r1-q2.gguf --type r1-q2\n"
+    "  aha imatrix -m DIR text.txt -o im.gguf && aha convert DIR q4.gguf --type q4_k --imatrix im.gguf\n"};
 
 static const char *const TYPES[] = {"bf16", "f32", "f16", "q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "iq4_xs", "q3_k", "q2_k", "r1-q4", "r1-q2", NULL};
 /* expert, expert_down, embed, head, other; as in TYPES */
@@ -102,8 +103,11 @@ static int convert(const ConvertArgs *a, const char *in, const char *out, aha_er
     int rc = model_set_open(&s, &model, MODEL_WEIGHTS | MODEL_WORDS, e);
     if (rc) return rc;
     choose(a->type, &o);
+    Importance *im = NULL;
+    if (a->imatrix) rc = importance_open(&im, a->imatrix, e);
+    o.importance = im;
     o.pool = s.pool = pool_new(a->threads, e);
-    if (!o.pool) rc = AHA_ERR_NOMEM;
+    if (!o.pool && !rc) rc = AHA_ERR_NOMEM;
     put_name(in, &m);
     if (!rc) rc = put_words(&s, &m, e);
     progress_start(&bar, "converting");
@@ -112,6 +116,7 @@ static int convert(const ConvertArgs *a, const char *in, const char *out, aha_er
     if (!rc) rc = model_export_gguf(s.m, out, &m, &o, e);
     progress_end(&bar);
     gguf_meta_free(&m);
+    importance_close(im);
     model_set_free(&s);
     return rc;
 }
@@ -125,6 +130,8 @@ int cmd_convert(int argc, char **argv)
     const Option options[] = {
         OPT_GROUP("The file"),
         OPT_CHOICE(0, "type", &a.type, TYPES, "TYPE", "of the matrices; without it bf16"),
+        OPT_STRING(0, "imatrix", &a.imatrix, "FILE", "how much each column matters, as aha imatrix wrote it (or llama-imatrix): columns with large "
+                   "inputs are kept more exactly"),
         OPT_FLAG(0, "draft", &a.draft, "keep the draft layer (MTP), which other programs may not expect"),
         OPT_FLAG('f', "force", &a.force, "replace OUT when it is there"),
         OPT_GROUP("The machine"),

@@ -28,7 +28,9 @@ static const Help HELP = {
     "  aha eval countdown -m runs/laptop/rl --n 1000 --temperature 0.6\n"
     "  aha eval countdown -m runs/laptop/base --n 200 --samples 64 --json\n"
     "  aha eval countdown --examples 3     shows three answers\n"
-    "  aha eval countdown --variant large\n"};
+    "  aha eval countdown --variant large\n"
+    "  aha eval perplexity FILE            how well a text is predicted; aha eval perplexity --help\n"
+    "  aha eval kl -m Q4.gguf --base DIR FILE   what quantising changed; aha eval kl --help\n"};
 
 static void on_progress(void *user, int done, int total, int judged, int right)
 {
@@ -158,11 +160,14 @@ static int wrong_task(const char *name)
     if (name) task_find(name, &e);
     say("%s; tasks are:", name ? e.text : "a task is expected");
     for (int i = 0; i < n; i++) say_plain("  %-14s %s", all[i]->name, all[i]->help);
+    say_plain("  %-14s %s", "perplexity", "how well a text is predicted; stands first, as in: aha eval perplexity FILE");
+    say_plain("  %-14s %s", "kl", "how far a model's predictions are from another's; stands first too");
     return CLI_USAGE;
 }
 
 int cmd_eval(int argc, char **argv)
 {
+    if (argc > 1 && (!strcmp(argv[1], "perplexity") || !strcmp(argv[1], "kl"))) return cmd_eval_text(argc - 1, argv + 1);
     EvalArgs    a = {.model = MODEL_ARGS_INIT, .n = 500, .samples = 1, .max_tokens = 1024, .temperature = 0.6, .top_p = 1, .seed = 1};
     ModelSet    s;
     aha_error   e = {0};

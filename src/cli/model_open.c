@@ -204,16 +204,21 @@ EngineOptions model_engine_options(const ModelArgs *a, int seqs, int ctx)
     return o;
 }
 
-int model_set_engine(ModelSet *s, const ModelArgs *a, int seqs, int needed, aha_error *e)
+int model_set_compute(ModelSet *s, const ModelArgs *a, aha_error *e)
 {
-    EngineOptions o;
-    aha_error     why = {.code = AHA_ERR_UNSUPPORTED, .text = "no instruction set"};
-    int           ctx = choose_ctx(s, a, seqs, needed, e);
-    if (ctx < 0) return ctx;
+    aha_error why = {.code = AHA_ERR_UNSUPPORTED, .text = "no instruction set"};
     s->k = cpu_kernels(a->cpu ? a->cpu : knob_get("AHA_CPU"), &why);
     if (!s->k) return error_set(e, why.code, "%s", why.text);
     s->pool = pool_new(a->threads, e);
-    if (!s->pool) return AHA_ERR_NOMEM;
+    return s->pool ? 0 : AHA_ERR_NOMEM;
+}
+
+int model_set_engine(ModelSet *s, const ModelArgs *a, int seqs, int needed, aha_error *e)
+{
+    EngineOptions o;
+    int           ctx = choose_ctx(s, a, seqs, needed, e), rc;
+    if (ctx < 0) return ctx;
+    if ((rc = model_set_compute(s, a, e)) != 0) return rc;
     s->ctx = ctx;
     o = model_engine_options(a, seqs, ctx);
     if (a->draft && !s->m->cfg.n_mtp) say("--draft: this model has no draft layer");

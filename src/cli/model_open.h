@@ -52,6 +52,8 @@ int  model_set_open(ModelSet *s, const ModelArgs *a, unsigned wants, aha_error *
 Dtype         kv_dtype(const char *name); /* one of KV_TYPES */
 EngineOptions model_engine_options(const ModelArgs *a, int seqs, int ctx);
 int           model_builtin_config(Config *c, aha_error *e);
+/* Kernels and threads, without an engine. */
+int  model_set_compute(ModelSet *s, const ModelArgs *a, aha_error *e);
 /* An engine for `seqs` sequences at once; needed: positions that one must have at least, or 0. */
 int  model_set_engine(ModelSet *s, const ModelArgs *a, int seqs, int needed, aha_error *e);
 void model_set_free(ModelSet *s);

@@ -1,4 +1,4 @@
-/* Intervals and pass@k. */
+/* Intervals, pass@k, moments and quantiles. */
 #include "judge.h"
 
 #include <math.h>
@@ -37,4 +37,26 @@ double pass_at_k(int n, int c, int k)
     if (n - c < k) return 1;
     for (int i = n - c + 1; i <= n; i++) miss *= 1 - (double)k / i;
     return 1 - miss;
+}
+
+void moments_add(Moments *m, double x)
+{
+    double d = x - m->mean;
+    m->n++;
+    m->mean += d / (double)m->n;
+    m->m2 += d * (x - m->mean);
+}
+
+double moments_sem(const Moments *m)
+{
+    return m->n > 1 ? sqrt(m->m2 / (double)(m->n - 1) / (double)m->n) : 0;
+}
+
+double quantile_sorted(const double *x, int64_t n, double q)
+{
+    double  at = q * (double)(n - 1);
+    int64_t i = (int64_t)at;
+    if (n < 1) return 0;
+    if (i >= n - 1) return x[n - 1];
+    return x[i] + (at - (double)i) * (x[i + 1] - x[i]);
 }

@@ -33,6 +33,10 @@ typedef struct LearnOptions {
 } LearnOptions;
 int learn_run(const LearnOptions *o, aha_error *e);
 
+/* n samples of a task's corpus as ids, one behind the other in *ids; end[i] (n of them, the caller's) is where sample i ends.
+ * Each as training shows it: prompt by the chat template, thinking, answer.  AHA_ERR_ARG for a task without a corpus. */
+int corpus_text(const Tokenizer *tok, ChatTemplate tpl, const Task *t, uint64_t seed, int n, Ids *ids, int *end, aha_error *e);
+
 /* Writes DIR/report.html from DIR/metrics.jsonl and DIR/recipe.ini (report.c). */
 int report_write(const char *dir, aha_error *e);
 

@@ -24,6 +24,7 @@ typedef struct Export {
     int                  n, cap;
     int64_t              done, total; /* numbers */
     float               *row;         /* [workers][cols_max] */
+    float               *weight;      /* columns' weights of the tensor in hand, [matrices, cols]; NULL: all alike */
     uint8_t             *out;
     int64_t              bad[ROWS_AT_ONCE];
     int                  tensor, cols_max;
@@ -149,7 +150,41 @@ static void encode_row(void *user, int task, int worker)
     float            *row = x->row + (size_t)worker * (size_t)x->cols_max;
     fetch(x, s, x->from + task, row);
     x->bad[task] = dtype_row_unfit(t->dtype, row, s->cols);
-    if (x->bad[task] < 0) dtype_row_from_f32(t->dtype, row, NULL, x->out + (size_t)task * (size_t)(s->cols / d->block) * (size_t)d->block_bytes, s->cols);
+    const float *weight = x->weight ? x->weight + (size_t)((x->from + task) / s->rows) * (size_t)s->cols : NULL;
+    if (x->bad[task] < 0) dtype_row_from_f32(t->dtype, row, weight, x->out + (size_t)task * (size_t)(s->cols / d->block) * (size_t)d->block_bytes, s->cols);
+}
+
+/* The columns' weights of tensor i into x->weight; *found: there are any */
+static int weigh(Export *x, int i, bool *found, aha_error *e)
+{
+    const Source     *s = &x->s[i];
+    const TensorInfo *t = &x->t[i];
+    int               mats = t->n_dims == 3 ? (int)t->dim[0] : 1;
+    mem_free(x->weight);
+    x->weight = NULL;
+    if (!x->o->importance || !dtype_is_blocked(t->dtype)) return 0;
+    x->weight = mem_alloc((size_t)mats * (size_t)s->cols * sizeof *x->weight);
+    if (!x->weight) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for the importance of %s", s->name);
+    return importance_get(x->o->importance, s->name, mats, s->cols, x->weight, found, e);
+}
+
+/* Before anything is written: is it of this model?  The embedding is looked up, not multiplied, and has none. */
+static int check_importance(Export *x, aha_error *e)
+{
+    const char *first = NULL;
+    int         with = 0, without = 0, rc = 0;
+    for (int i = 0; i < x->n && !rc; i++) {
+        bool found = false;
+        rc = weigh(x, i, &found, e);
+        with += found;
+        if (found || !x->weight || !strcmp(x->s[i].name, "token_embd.weight")) continue;
+        without++;
+        if (!first) first = x->s[i].name;
+    }
+    if (rc || !without) return rc;
+    if (!with) return error_set(e, AHA_ERR_FORMAT, "the importance has no entry for any matrix of this model, as %s", first);
+    log_msg(LOG_WARN, "%d of %d tensors have no importance, as %s: their columns weigh alike", without, with + without, first);
+    return 0;
 }
 
 static int write_tensor(void *user, int i, const File *f, aha_error *e)
@@ -159,7 +194,8 @@ static int write_tensor(void *user, int i, const File *f, aha_error *e)
     const TensorInfo *t = &x->t[i];
     int64_t           rows = t->n_dims == 3 ? t->dim[0] * s->rows : s->rows;
     size_t            bytes = t->bytes / (size_t)rows;
-    int               rc = 0;
+    bool              found;
+    int               rc = weigh(x, i, &found, e);
     x->tensor = i;
     for (x->from = 0; x->from < rows && !rc; x->from += ROWS_AT_ONCE) {
         int n = rows - x->from < ROWS_AT_ONCE ? (int)(rows - x->from) : ROWS_AT_ONCE;
@@ -187,6 +223,7 @@ int model_export_gguf(const Model *m, const char *path, GgufMeta *meta, const Ex
     if (!rc) rc = bind_walk(&copy, add_item, &x, e);
     if (!rc) rc = add_factors(&x, e);
     for (int i = 0; i < x.n; i++) x.t[i].name = x.s[i].name;
+    if (!rc) rc = check_importance(&x, e);
     if (!rc) {
         x.row = mem_alloc((size_t)(o->pool ? pool_threads(o->pool) : 1) * (size_t)x.cols_max * sizeof *x.row);
         x.out = mem_alloc((size_t)ROWS_AT_ONCE * (size_t)x.cols_max * 4 + 64);
@@ -194,6 +231,7 @@ int model_export_gguf(const Model *m, const char *path, GgufMeta *meta, const Ex
     }
     if (!rc) rc = gguf_write(path, meta, x.t, x.n, write_tensor, &x, e);
     mem_free(x.row);
+    mem_free(x.weight);
     mem_free(x.out);
     mem_free(x.t);
     mem_free(x.s);

@@ -81,15 +81,40 @@ int  model_mark_used(const Model *m, bool *used, aha_error *e);
 /* config.json and model.safetensors; not of a model that was opened from GGUF.  A draft layer's embedding and head are the main ones and are not written twice. */
 int  model_save(const Model *m, const char *dir, Dtype type, aha_error *e);
 
+/* ---- importance (importance.c, importance_read.c) ---- how large the numbers are that each column of a matrix is multiplied with:
+ * sums of their squares over a text, and how many were seen; of experts for each, of k_b and v_b for each head.  Names are GGUF's. */
+typedef struct ImportanceSums ImportanceSums;
+int  importance_sums_new(ImportanceSums **out, const Model *m, aha_error *e); /* m is borrowed */
+void importance_sums_free(ImportanceSums *s);
+/* To be set in a context over the model: adds what it sees. */
+Observer *importance_observer(ImportanceSums *s);
+typedef struct ImportanceSeen {
+    int matrices, unseen; /* experts and heads counted one by one: with numbers, and without, as experts that no token chose */
+} ImportanceSeen;
+ImportanceSeen importance_seen(const ImportanceSums *s);
+/* A GGUF file as llama.cpp writes and reads it (NAME.in_sum2, NAME.counts); text: what it was made from, and in how many pieces of
+ * how many tokens.  AHA_ERR_ARG: nothing was seen; AHA_ERR_FORMAT: a sum that is no number. */
+int  importance_write(const ImportanceSums *s, const char *path, const char *text, int pieces, int piece_tokens, aha_error *e);
+
+/* Such a file, or one of the older form (.dat); what it is, its first bytes say. */
+typedef struct Importance Importance;
+int  importance_open(Importance **out, const char *path, aha_error *e);
+void importance_close(Importance *im);
+/* The weight of every column of each matrix, [mats, cols], mean 1 in each; all 1 for a matrix that was not seen.  *found false:
+ * the file has nothing of that name, and weight is all 1.  AHA_ERR_FORMAT: another shape, or numbers that are none or negative. */
+int  importance_get(const Importance *im, const char *name, int mats, int cols, float *weight, bool *found, aha_error *e);
+
 /* ---- as a GGUF file (export.c) ---- */
 typedef struct ExportOptions {
     Dtype expert, expert_down, embed, head, other; /* of matrices; norms, biases and routers are F32 */
     bool  draft;                                   /* the draft layer too; published files lack it */
     Pool *pool;
+    const Importance *importance;                  /* columns' weights for block types; NULL: all alike */
     bool (*on_progress)(void *user, int64_t done, int64_t total); /* true: stop, AHA_ERR_CANCELLED; NULL: none */
     void *user;
 } ExportOptions;
-/* meta: what the caller has put there (words, general.name), to which the config's keys are added. */
+/* What importance lacks is logged; a file of another model is refused before anything is written.
+ * meta: what the caller has put there (words, general.name), to which the config's keys are added. */
 int model_export_gguf(const Model *m, const char *path, GgufMeta *meta, const ExportOptions *o, aha_error *e);
 /* The type that rows of so many columns get: want, or Q8_0 when they are no whole blocks of it, or else BF16. */
 Dtype export_type(Dtype want, int64_t cols);

@@ -83,6 +83,7 @@ Tensor linear(Ctx *c, Tensor x, const Weight *w, const Weight *bias)
     Tensor y = tensor_new(c, x.rows, w->rows);
     if (x.cols != w->cols)
         ctx_fail(c, AHA_ERR_INTERNAL, "linear: %d columns into %s [%d, %d]", x.cols, w->name, w->rows, w->cols);
+    linear_watch(c, w, 0, false, x.data, x.stride, x.rows);
     linear_rows(c, x.data, x.stride, x.rows, w, bias ? bias->data : NULL, y.data, y.stride);
     if (tape_on(c)) {
         LinearNode *n = tape_push(c, sizeof *n, linear_back);
@@ -140,9 +141,11 @@ static void heads_back(Ctx *c, const TapeNode *node)
 void linear_heads(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y)
 {
     check_heads(c, x, w, cut, y, w->cols, cut.rows);
-    for (int h = 0; h < cut.H; h++)
+    for (int h = 0; h < cut.H; h++) {
+        linear_watch(c, w, h, false, x.data + h * cut.x_head, x.stride, x.rows);
         times_wt(c, x.data + h * cut.x_head, x.stride, x.rows, w, cut.row0 + (int64_t)h * cut.step, cut.rows, NULL,
                  y.data + h * cut.y_head, y.stride, false);
+    }
     if (tape_on(c)) push_heads(c, x, w, cut, y, heads_back);
 }
 
@@ -162,8 +165,10 @@ static void heads_t_back(Ctx *c, const TapeNode *node)
 void linear_heads_t(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y)
 {
     check_heads(c, x, w, cut, y, cut.rows, w->cols);
-    for (int h = 0; h < cut.H; h++)
+    for (int h = 0; h < cut.H; h++) {
+        linear_watch(c, w, h, true, x.data + h * cut.x_head, x.stride, x.rows);
         times_w(c, x.data + h * cut.x_head, x.stride, x.rows, w, cut.row0 + (int64_t)h * cut.step, cut.rows,
                 y.data + h * cut.y_head, y.stride, false);
+    }
     if (tape_on(c)) push_heads(c, x, w, cut, y, heads_t_back);
 }

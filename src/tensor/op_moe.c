@@ -103,9 +103,12 @@ static void expert_forward(Ctx *c, const MoeNode *n, const Expert *w, int s0, in
     SwigluArgs a = {tensor_row(n->gate, s0), tensor_row(n->up, s0), NULL, tensor_row(n->act, s0), NULL, NULL, n->act.stride,
                     n->act.cols};
     const real *x = tensor_row(n->xg, s0);
+    linear_watch(c, w->gate, 0, false, x, n->xg.stride, rows);
+    linear_watch(c, w->up, 0, false, x, n->xg.stride, rows);
     linear_rows(c, x, n->xg.stride, rows, w->gate, NULL, tensor_row(n->gate, s0), n->gate.stride);
     linear_rows(c, x, n->xg.stride, rows, w->up, NULL, tensor_row(n->up, s0), n->up.stride);
     ctx_run(c, c->k->swiglu, &a, rows, 16, 0);
+    linear_watch(c, w->down, 0, false, a.y, n->act.stride, rows);
     linear_rows(c, a.y, n->act.stride, rows, w->down, NULL, tensor_row(n->yg, s0), n->yg.stride);
 }
 

@@ -60,12 +60,20 @@ typedef struct RouteStats {
     int64_t *load; /* [layers, E] tokens that chose each expert, added to */
     int      E;
 } RouteStats;
+/* Watches what weights are multiplied with: x [n, columns of the product], rows x_row apart, in the order in which the products
+ * are computed, from the thread that computes.  part: which head of a weight that is cut into heads (HeadCut), else 0.
+ * turned: x W instead of x W^T, so x has a column for every row of that head. */
+typedef struct Observer Observer;
+struct Observer {
+    void (*see)(Observer *o, const Weight *w, int part, bool turned, const real *x, int x_row, int n);
+};
 typedef struct Ctx {
     Arena          arena;
     const Kernels *k;
     Pool          *pool;      /* NULL: one thread */
     Tape          *tape;      /* NULL: no gradients wanted */
     RouteStats    *stats;     /* NULL: not wanted */
+    Observer      *observer;  /* NULL: nobody watches */
     Dtype          kv_type;   /* what keys and values are rounded to when there is no cache (packed batches) */
     aha_error      err;       /* sticky: after a failure ops do nothing */
     uint8_t       *scratch;   /* [threads, scratch_bytes] */
