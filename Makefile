@@ -6,7 +6,7 @@ BUILD   ?= build
 LIBPKGS := jansson libpcre2-8 libutf8proc
 CLIPKGS := libedit libcurl libcrypto
 # src/serve is the program's own: a library that embeds a model needs neither HTTP nor a database
-SERVEPKGS := libmicrohttpd sqlite3 libcrypto
+SERVEPKGS := libmicrohttpd gnutls sqlite3 libcrypto
 PKGS    := $(LIBPKGS) $(CLIPKGS) $(SERVEPKGS)
 
 OPT      ?= -O2 -g

@@ -64,6 +64,8 @@ void        die_by(int sig);             /* by that signal; does not return */
 /* From now on the first SIGINT (SIGTERM and SIGHUP too with `all`) is only noted; a second one of a batch job kills. */
 void interrupt_watch(bool all);
 int  interrupted(void);        /* the signal's number, or 0 */
+void hangup_watch(void);       /* from now on SIGHUP is a request of its own, not an end */
+bool hung_up(void);            /* whether there was one since the last call */
 void interrupt_clear(void);    /* a conversation goes on: noted again next time */
 
 /* ---- progress bars (progress.c) ---- on a terminal (standard error), for what takes over two seconds */

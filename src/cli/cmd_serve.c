@@ -7,7 +7,7 @@
 
 typedef struct ServeArgs {
     ModelArgs   model;
-    const char *host, *name, *hosts, *origins;
+    const char *host, *name, *hosts, *origins, *tls_cert, *tls_key;
     int         port, parallel, queue, drain_s;
     int64_t     cache, body;
     bool        log;
@@ -37,8 +37,10 @@ static int serve(ServeArgs *a, aha_error *e)
     if (rc) return rc;
     if (!a->name) a->name = name;
     interrupt_watch(true);
+    if (a->tls_cert) hangup_watch(); /* says "read the certificate again" then, and not "end" */
     const ServeOptions o = {.host = a->host, .port = a->port, .model = a->name, .hosts = a->hosts, .origins = a->origins, .queue = a->queue,
                             .body_bytes = a->body, .drain_s = a->drain_s, .log_requests = a->log, .stop = interrupted, .ready = ready,
+                            .tls_cert = a->tls_cert, .tls_key = a->tls_key, .reload = hung_up,
                             .user = a};
     if (a->log) cli_verbose();
     rc = serve_run(g, &o, e);
@@ -59,6 +61,8 @@ int cmd_serve(int argc, char **argv)
         OPT_STRING(0, "name", &a.name, "NAMES", "what requests call the model, several after commas; without it the folder's name"),
         OPT_STRING(0, "allow-host", &a.hosts, "NAMES", "further names under which browsers may reach this server, after commas"),
         OPT_STRING(0, "allow-origin", &a.origins, "ORIGINS", "pages of others that may use it, as https://example.org, after commas"),
+        OPT_STRING(0, "tls-cert", &a.tls_cert, "FILE", "speak https with this certificate (PEM, with those that lead to an authority's); new contents are taken up within a minute, or at SIGHUP"),
+        OPT_STRING(0, "tls-key", &a.tls_key, "FILE", "its private key (PEM)"),
         OPT_GROUP("How much"),
         OPT_INT(0, "parallel", &a.parallel, 1, 4096, "N", "answers computed at once"),
         OPT_INT(0, "queue", &a.queue, 0, 1 << 16, "N", "requests that may wait besides; more are refused with 503"),
@@ -70,5 +74,6 @@ int cmd_serve(int argc, char **argv)
         OPT_END};
     int status = options_parse(&HELP, options, argc, argv, NULL, 0, NULL);
     if (status != OPTIONS_GO_ON) return status;
+    if (!a.tls_cert != !a.tls_key) return fail_usage("--tls-cert and --tls-key belong together");
     return serve(&a, &e) ? fail(&e) : CLI_DONE;
 }

@@ -32,6 +32,26 @@ void interrupt_watch(bool all)
 
 int interrupted(void) { return g_signal; }
 
+static volatile sig_atomic_t g_hangup;
+
+static void note_hangup(int sig) { g_hangup = sig; }
+
+void hangup_watch(void)
+{
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    a.sa_handler = note_hangup;
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGHUP, &a, NULL);
+}
+
+bool hung_up(void)
+{
+    bool was = g_hangup != 0;
+    g_hangup = 0;
+    return was;
+}
+
 void interrupt_clear(void)
 {
     g_signal = 0;

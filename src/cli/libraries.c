@@ -3,6 +3,7 @@
 
 #include <curl/curl.h>
 #include <gnu/libc-version.h>
+#include <gnutls/gnutls.h>
 #include <histedit.h>
 #include <jansson.h>
 #include <microhttpd.h>
@@ -33,6 +34,7 @@ static const char *version_libedit(void) /* known only to its header */
 static const char *version_curl(void) { return curl_version_info(CURLVERSION_NOW)->version; }
 static const char *version_openssl(void) { return OpenSSL_version(OPENSSL_VERSION_STRING); }
 
+static const char *version_gnutls(void) { return gnutls_check_version(NULL); }
 static const char *version_microhttpd(void) { return MHD_get_version(); }
 
 static const Library LIBRARY[] = {
@@ -42,6 +44,7 @@ static const Library LIBRARY[] = {
     {"utf8proc", "Unicode normalisation", "MIT, Unicode-DFS-2015", "https://juliastrings.github.io/utf8proc/", version_utf8proc},
     {"libedit", "line editing in aha chat", "BSD-3-Clause", "https://www.thrysoee.dk/editline/", version_libedit},
     {"libcurl", "downloads of aha pull", "curl (MIT-like)", "https://curl.se/libcurl/", version_curl},
+    {"GnuTLS", "https of aha serve", "LGPL-2.1-or-later", "https://www.gnutls.org", version_gnutls},
     {"libmicrohttpd", "HTTP of aha serve", "LGPL-2.1-or-later", "https://www.gnu.org/software/libmicrohttpd/", version_microhttpd},
     {"SQLite", "keys and usage of aha serve", "public domain", "https://www.sqlite.org", sqlite3_libversion},
     {"OpenSSL", "checksums of aha pull, hashes of keys", "Apache-2.0", "https://www.openssl.org", version_openssl},

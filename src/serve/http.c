@@ -12,7 +12,7 @@
 
 #include "http.h"
 
-enum { MEMORY_PER_CONNECTION = 48 << 10, SWALLOW_MAX = 1 << 20, SEND_BUFFER = 128 << 10, DATA_EVENTS = 64, SEND_S = 60 };
+enum { MEMORY_PER_CONNECTION = 48 << 10, SWALLOW_MAX = 1 << 20, SEND_BUFFER = 128 << 10, DATA_EVENTS = 64, SEND_S = 60, TLS_LOOK_S = 60 };
 
 /* ---- connections ---- */
 static void enter(Conn *c, Phase p)
@@ -276,6 +276,13 @@ static enum MHD_Result begin(Conn *c, const char *url, const char *method, const
     return x->response ? queue_answer(x) : MHD_NO;
 }
 
+static void send_past(const Conn *c, const void *data, size_t n)
+{
+    const union MHD_ConnectionInfo *info = c->h->tls ? MHD_get_connection_info(c->c, MHD_CONNECTION_INFO_GNUTLS_SESSION) : NULL;
+    if (info) (void)!tls_send(info->tls_session, data, n);
+    else if (!c->h->tls) (void)!send(c->fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 /* The library takes no answer in the middle of a body: this one is written past it, and the connection ends. */
 static enum MHD_Result too_large(Exchange *x)
 {
@@ -285,7 +292,7 @@ static enum MHD_Result too_large(Exchange *x)
     refusal_json(&r, &body);
     buf_fmt(&all, "HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", body.n);
     buf_add(&all, body.data, body.n);
-    if (!body.failed && !all.failed) (void)!send(x->conn->fd, all.data, all.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (!body.failed && !all.failed) send_past(x->conn, all.data, all.n);
     buf_free(&body);
     buf_free(&all);
     x->s->m.requests[4]++;
@@ -373,8 +380,20 @@ static double phase_limit_s(const Conn *c)
     }
 }
 
+/* New files are found by themselves, within a minute, or at once when somebody says so. */
+static void certificate_look(Http *h, uint64_t now)
+{
+    bool      asked = h->s->o.reload && h->s->o.reload(), changed;
+    aha_error e = {0};
+    if (!h->tls || (!asked && now - h->tls_ns < (uint64_t)TLS_LOOK_S * 1000000000u)) return;
+    h->tls_ns = now;
+    if (tls_reload(h->tls, &changed, &e)) log_msg(LOG_WARN, "the certificate was not read again, the one before stays: %s", e.text);
+    else if (changed || asked) log_msg(LOG_WARN, "the certificate %s", changed ? "was read again" : "is the same");
+}
+
 void http_tick(Http *h, uint64_t now)
 {
+    certificate_look(h, now);
     for (Conn *c = h->conns, *next; c; c = next) {
         next = c->next;
         Exchange *x = c->x;
@@ -409,8 +428,10 @@ int http_start(Http *h, Server *s, aha_error *e)
     h->s = s;
     int limit = os_descriptors_raise(CONNECTIONS_MAX + 64) - 64;
     if (limit < 16) limit = 16;
-    h->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, h,
-                                 MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, h->listener,
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_PRIORITIES, 0, TLS_PRIORITIES}, {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(intptr_t)tls_callback},
+                                   {MHD_OPTION_END, 0, NULL}};
+    h->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (h->tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request, h,
+                                 MHD_OPTION_ARRAY, h->tls ? tls : &tls[2], MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, h->listener,
                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_PER_CONNECTION,
                                  MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
                                  MHD_OPTION_URI_LOG_CALLBACK, on_line, h, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);

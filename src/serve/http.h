@@ -5,6 +5,7 @@
 #include <microhttpd.h>
 
 #include "inner.h"
+#include "tls.h"
 
 typedef struct Http Http;
 
@@ -55,7 +56,9 @@ struct Http {
     Conn              *conns;
     int                n_conns;
     const char        *host; /* as it was given */
-    bool               local; /* listening on this machine alone */
+    bool               local;  /* listening on this machine alone */
+    Tls               *tls;    /* NULL: plain HTTP */
+    uint64_t           tls_ns; /* when its files were looked at */
 };
 
 int  http_start(Http *h, Server *s, aha_error *e);
@@ -75,6 +78,6 @@ int  check_origin(Exchange *x, Refusal *r);
 int  check_type(struct MHD_Connection *c, Refusal *r);
 
 /* ---- listening (listen.c) ---- */
-int  listen_open(const char *host, int port, int *fd, bool *local, char *url, size_t cap, aha_error *e);
+int  listen_open(const char *host, int port, int *fd, bool *local, bool tls, char *url, size_t cap, aha_error *e);
 
 #endif

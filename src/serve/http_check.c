@@ -89,6 +89,7 @@ int check_host(const Exchange *x, Refusal *r)
     if (!host) return 0; /* HTTP/1.0: no browser */
     if (host_name(host, name, sizeof name)) {
         if (!strcasecmp(name, "localhost") || !strcasecmp(name, h->host) || name_listed(x->s->o.hosts, name)) return 0;
+        if (h->tls && tls_names(h->tls, name)) return 0; /* a browser has seen to it that the name is the certificate's */
         if (is_address(name, &loopback) && (loopback || !h->local)) return 0;
     }
     return refuse(r, 403, "host_not_allowed", NULL, "Host \"%s\" is not one of this server's names; --allow-host adds one",

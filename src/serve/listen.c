@@ -28,17 +28,17 @@ static int try_one(const struct addrinfo *a)
     return -1;
 }
 
-static void make_url(int fd, const char *host, char *url, size_t cap)
+static void make_url(int fd, const char *host, bool tls, char *url, size_t cap)
 {
     struct sockaddr_storage a;
     socklen_t               n = sizeof a;
     int                     port = 0;
     if (getsockname(fd, (struct sockaddr *)&a, &n) == 0)
         port = a.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&a)->sin6_port) : ntohs(((struct sockaddr_in *)&a)->sin_port);
-    snprintf(url, cap, strchr(host, ':') ? "http://[%s]:%d" : "http://%s:%d", host, port);
+    snprintf(url, cap, strchr(host, ':') ? "http%s://[%s]:%d" : "http%s://%s:%d", tls ? "s" : "", host, port);
 }
 
-int listen_open(const char *host, int port, int *fd, bool *local, char *url, size_t cap, aha_error *e)
+int listen_open(const char *host, int port, int *fd, bool *local, bool tls, char *url, size_t cap, aha_error *e)
 {
     struct addrinfo want = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *list;
     char            service[16];
@@ -55,6 +55,6 @@ int listen_open(const char *host, int port, int *fd, bool *local, char *url, siz
     if (*fd < 0)
         return error_set(e, AHA_ERR_IO, "cannot listen on %.200s port %d: %s%s", host, port, strerror(err),
                          err == EADDRINUSE ? "; another program does: --port chooses another" : "");
-    make_url(*fd, host, url, cap);
+    make_url(*fd, host, tls, url, cap);
     return 0;
 }

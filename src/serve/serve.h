@@ -17,6 +17,7 @@ typedef struct ServeOptions {
     const char *model;         /* the name that requests use; others after commas are taken too */
     const char *hosts;         /* further names under which browsers may reach this server, after commas; NULL: none */
     const char *origins;       /* origins of other pages that may ask, after commas; NULL: none */
+    const char *tls_cert, *tls_key; /* PEM files: https; both or none.  New contents are taken up within a minute */
     int         queue;         /* requests that may wait; more are refused with 503 */
     int64_t     body_bytes;    /* largest body of a request */
     int         drain_s;       /* at the end, time for what is under way */
@@ -24,6 +25,7 @@ typedef struct ServeOptions {
     const ServeFile *file;     /* [n_file] */
     int         n_file;
     int       (*stop)(void);   /* asked again and again and after each signal; not 0: finish what is under way, and return */
+    bool      (*reload)(void); /* asked like stop: whether tls_* are to be read again now; NULL: never */
     void      (*ready)(void *user, const char *url); /* listening now */
     void       *user;
 } ServeOptions;

@@ -104,7 +104,10 @@ int serve_run(aha_engine *g, const ServeOptions *o, aha_error *e)
     if (!s) return error_set(e, AHA_ERR_NOMEM, "no memory for a server");
     server_init(s, g, o);
     os_shrink_guard();
-    int rc = listen_open(o->host, o->port, &h.listener, &h.local, url, sizeof url, e);
+    int rc = o->tls_cert ? tls_open(&h.tls, o->tls_cert, o->tls_key, e) : 0;
+    if (h.tls && (double)tls_expires(h.tls) <= time_unix()) log_msg(LOG_WARN, "the certificate '%s' has expired", o->tls_cert);
+    h.tls_ns = time_now_ns();
+    if (rc == 0) rc = listen_open(o->host, o->port, &h.listener, &h.local, h.tls != NULL, url, sizeof url, e);
     if (rc == 0) rc = threads_start(s, arg, e);
     if (rc == 0) rc = http_start(&h, s, e);
     if (rc == 0) {
@@ -112,6 +115,7 @@ int serve_run(aha_engine *g, const ServeOptions *o, aha_error *e)
         loop(s, &h);
     }
     http_stop(&h);
+    tls_free(h.tls);
     threads_stop(s);
     server_free(s);
     mem_free(s);
