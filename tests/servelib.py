@@ -7,10 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
 BIN = os.environ.get("CLI_BIN", "./aha")
+TMP = tempfile.TemporaryDirectory(prefix="aha-serve-")
+os.environ["AHA_DB"] = os.path.join(TMP.name, "aha.db")  # not the user's
 PUZZLE = [{"role": "user", "content": "Using 8, 13 and 2, make 29."}]
 
 

@@ -3,21 +3,23 @@
 #include <string.h>
 
 #include "../serve/serve.h"
+#include "database.h"
 #include "model_open.h"
 
 typedef struct ServeArgs {
     ModelArgs   model;
-    const char *host, *name, *hosts, *origins, *tls_cert, *tls_key;
-    int         port, parallel, queue, drain_s;
+    const char *host, *name, *hosts, *origins, *db, *tls_cert, *tls_key;
+    int         port, parallel, queue, drain_s, patience_s;
     int64_t     cache, body;
-    bool        log;
+    bool        log, no_keys;
+    Keys       *keys;
 } ServeArgs;
 
 static const Help HELP = {
     "serve", "[-m DIR] [--host ADDRESS] [--port N] [OPTIONS]",
     "Serves a model over HTTP, as OpenAI's and DeepSeek's APIs are spoken: POST /v1/chat/completions, streaming or not, GET /v1/models, "
     "/health and /metrics. Requests are computed together; each has the answer that it would have alone. SIGTERM or Ctrl-C: what is "
-    "under way is finished, nothing new is taken. docs/api.md lists every field.",
+    "under way is finished, nothing new is taken. docs/api.md lists every field. Who may ask and how much, aha keys says.",
     "  aha serve                                    # the built-in model at http://127.0.0.1:8080\n"
     "  aha serve -m DeepSeek-R1-Distill-Qwen-1.5B --port 9000 --parallel 16\n"
     "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
@@ -29,29 +31,47 @@ static void ready(void *user, const char *url)
     say("serving %s at %s", a->name, url);
 }
 
+/* Without a database that was asked for by name, a place that cannot be written to is no reason not to serve. */
+static int open_keys(ServeArgs *a, aha_error *e)
+{
+    char path[DATABASE_PATH_CAP];
+    int  rc = database_path(a->db, path, sizeof path, e);
+    if (rc == 0) rc = keys_open(&a->keys, path, NULL, e);
+    if (rc && !a->db && (rc == AHA_ERR_IO || rc == AHA_ERR_ARG)) {
+        say("usage is not written, and there are no keys: %s", e->text);
+        rc = keys_open(&a->keys, NULL, NULL, e);
+    }
+    return rc ? rc : keys_address_check(a->host, keys_usable(a->keys), a->no_keys, e);
+}
+
 static int serve(ServeArgs *a, aha_error *e)
 {
     aha_engine *g = NULL;
     const char *name;
-    int         rc = model_engine_open(&g, &a->model, a->parallel, a->cache, &name, e);
-    if (rc) return rc;
+    int         rc = open_keys(a, e);
+    if (rc == 0) rc = model_engine_open(&g, &a->model, a->parallel, a->cache, &name, e);
+    if (rc) {
+        keys_close(a->keys);
+        return rc;
+    }
     if (!a->name) a->name = name;
     interrupt_watch(true);
     if (a->tls_cert) hangup_watch(); /* says "read the certificate again" then, and not "end" */
-    const ServeOptions o = {.host = a->host, .port = a->port, .model = a->name, .hosts = a->hosts, .origins = a->origins, .queue = a->queue,
-                            .body_bytes = a->body, .drain_s = a->drain_s, .log_requests = a->log, .stop = interrupted, .ready = ready,
+    const ServeOptions o = {.host = a->host, .port = a->port, .model = a->name, .hosts = a->hosts, .origins = a->origins, .keys = a->keys, .queue = a->queue,
+                            .body_bytes = a->body, .drain_s = a->drain_s, .patience_s = a->patience_s, .log_requests = a->log, .stop = interrupted, .ready = ready,
                             .tls_cert = a->tls_cert, .tls_key = a->tls_key, .reload = hung_up,
                             .user = a};
     if (a->log) cli_verbose();
     rc = serve_run(g, &o, e);
     interrupt_clear();
+    keys_close(a->keys);
     aha_engine_free(g);
     return rc;
 }
 
 int cmd_serve(int argc, char **argv)
 {
-    ServeArgs    a = {.model = MODEL_ARGS_INIT, .host = "127.0.0.1", .port = 8080, .parallel = 64, .queue = 256, .drain_s = 30, .body = 4 << 20};
+    ServeArgs    a = {.model = MODEL_ARGS_INIT, .host = "127.0.0.1", .port = 8080, .parallel = 64, .queue = 256, .drain_s = 30, .patience_s = 15, .body = 4 << 20};
     aha_error    e = {0};
     const Option options[] = {
         OPT_GROUP("The server"),
@@ -63,11 +83,14 @@ int cmd_serve(int argc, char **argv)
         OPT_STRING(0, "allow-origin", &a.origins, "ORIGINS", "pages of others that may use it, as https://example.org, after commas"),
         OPT_STRING(0, "tls-cert", &a.tls_cert, "FILE", "speak https with this certificate (PEM, with those that lead to an authority's); new contents are taken up within a minute, or at SIGHUP"),
         OPT_STRING(0, "tls-key", &a.tls_key, "FILE", "its private key (PEM)"),
+        OPT_DATABASE(&a.db),
+        OPT_FLAG(0, "no-keys", &a.no_keys, "listen on other addresses than this machine's own though there is no key: everybody may ask"),
         OPT_GROUP("How much"),
         OPT_INT(0, "parallel", &a.parallel, 1, 4096, "N", "answers computed at once"),
         OPT_INT(0, "queue", &a.queue, 0, 1 << 16, "N", "requests that may wait besides; more are refused with 503"),
         OPT_SIZE(0, "cache", &a.cache, 0, 1ll << 50, "BYTES", "memory of keys and values; without it as much as N contexts need, at most half of the memory"),
         OPT_SIZE(0, "body", &a.body, 1024, 64 << 20, "BYTES", "largest body of a request"),
+        OPT_INT(0, "patience", &a.patience_s, 1, 3600, "SECONDS", "for a client that sends slowly, or does not read its answer"),
         OPT_INT(0, "drain", &a.drain_s, 0, 86400, "SECONDS", "at the end, time for what is under way"),
         OPT_FLAG(0, "log", &a.log, "a line for each request on standard error; never what was asked or answered"),
         OPT_ENGINE(&a.model),

@@ -18,7 +18,9 @@ static void field(Buf *out, const char *name, const Buf *text)
 
 static void call_json(const Task *t, const Choice *c, int k, const aha_tool_call *call, Buf *out)
 {
-    buf_fmt(out, "{\"index\":%d,\"id\":\"call_%s_%d_%d\",\"type\":\"function\",\"function\":{\"name\":", k, t->id + 4, c->index, k);
+    buf_str(out, "{");
+    if (t->ask.stream) buf_fmt(out, "\"index\":%d,", k);
+    buf_fmt(out, "\"id\":\"call_%s_%d_%d\",\"type\":\"function\",\"function\":{\"name\":", t->id + 4, c->index, k);
     buf_json(out, call->name, strlen(call->name));
     buf_str(out, ",\"arguments\":");
     buf_json(out, call->arguments, strlen(call->arguments));
@@ -33,19 +35,31 @@ static void chunk_open(Task *t, const Choice *c, Buf *out)
     buf_fmt(out, ",\"choices\":[{\"index\":%d,\"delta\":{", c->index);
 }
 
-static void chunk_close(Task *t, Choice *c, const char *finish, Buf *out)
+/* {"content": [...]}, as DeepSeek has it with the thinking's apart; of a stream what came since. */
+static void logprobs_json(Task *t, Choice *c, Buf *out)
+{
+    static const char *const NAME[] = {[AHA_PART_THINKING] = "reasoning_content", [AHA_PART_ANSWER] = "content"};
+    buf_str(out, ",\"logprobs\":");
+    if (t->ask.logprobs < 0) {
+        buf_str(out, "null");
+        return;
+    }
+    for (int p = AHA_PART_ANSWER; p >= AHA_PART_THINKING; p--) {
+        buf_fmt(out, "%s\"%s\":[", p == AHA_PART_ANSWER ? "{" : ",", NAME[p]);
+        if (c->logp[p].n) buf_add(out, c->logp[p].data, c->logp[p].n);
+        buf_str(out, "]");
+        buf_reset(&c->logp[p]);
+    }
+    buf_str(out, ",\"refusal\":null}");
+}
+
+static void chunk_close(Task *t, Choice *c, bool last, Buf *out)
 {
     buf_str(out, "}");
-    if (c->logprobs.n) {
-        buf_str(out, ",\"logprobs\":{\"content\":[");
-        buf_add(out, c->logprobs.data, c->logprobs.n);
-        buf_str(out, "],\"refusal\":null}");
-        buf_reset(&c->logprobs);
-    } else {
-        buf_str(out, ",\"logprobs\":null");
-    }
-    if (finish) buf_fmt(out, ",\"finish_reason\":\"%s\"}]", finish);
-    else buf_str(out, ",\"finish_reason\":null}]");
+    logprobs_json(t, c, out);
+    if (last) choice_reason_json(t, c, out);
+    else buf_str(out, ",\"finish_reason\":null");
+    buf_str(out, "}]");
     if (t->ask.include_usage) buf_str(out, ",\"usage\":null");
     buf_str(out, "}\n\n");
 }
@@ -55,7 +69,7 @@ static void begin(Task *t, Buf *out)
     for (int i = 0; i < t->n_choice; i++) {
         chunk_open(t, &t->choice[i], out);
         buf_str(out, "\"role\":\"assistant\",\"content\":\"\"");
-        chunk_close(t, &t->choice[i], NULL, out);
+        chunk_close(t, &t->choice[i], false, out);
     }
 }
 
@@ -74,20 +88,20 @@ static void part(Task *t, Choice *c, Buf *out)
         chunk_open(t, c, out);
         buf_str(out, "\"content\":null");
         thinking_fields(&c->think, out);
-        chunk_close(t, c, NULL, out);
+        chunk_close(t, c, false, out);
     }
-    if (c->answer.n || (c->logprobs.n && !c->think.n)) {
+    if (c->answer.n || c->logp[0].n || c->logp[1].n) {
         chunk_open(t, c, out);
         buf_str(out, "\"content\":");
         buf_json(out, c->answer.n ? c->answer.data : "", c->answer.n);
-        chunk_close(t, c, NULL, out);
+        chunk_close(t, c, false, out);
     }
     for (; c->n_calls < n && (call[c->n_calls].complete || c->ended); c->n_calls++) {
         chunk_open(t, c, out);
         buf_str(out, "\"tool_calls\":[");
         call_json(t, c, c->n_calls, &call[c->n_calls], out);
         buf_str(out, "]");
-        chunk_close(t, c, NULL, out);
+        chunk_close(t, c, false, out);
     }
     buf_reset(&c->think);
     buf_reset(&c->answer);
@@ -96,7 +110,7 @@ static void part(Task *t, Choice *c, Buf *out)
 static void end(Task *t, Choice *c, Buf *out)
 {
     chunk_open(t, c, out);
-    chunk_close(t, c, choice_finish_reason(c), out);
+    chunk_close(t, c, true, out);
 }
 
 static void finish(Task *t, Buf *out)
@@ -135,15 +149,10 @@ static void message(Task *t, Choice *c, Buf *out)
         call_json(t, c, k, &call[k], out);
     }
     if (n) buf_str(out, "]");
-    buf_str(out, "},\"logprobs\":");
-    if (t->ask.logprobs >= 0) {
-        buf_str(out, "{\"content\":[");
-        buf_add(out, c->logprobs.n ? c->logprobs.data : "", c->logprobs.n);
-        buf_str(out, "],\"refusal\":null}");
-    } else {
-        buf_str(out, "null");
-    }
-    buf_fmt(out, ",\"finish_reason\":\"%s\"}", choice_finish_reason(c));
+    buf_str(out, "}");
+    logprobs_json(t, c, out);
+    choice_reason_json(t, c, out);
+    buf_str(out, "}");
 }
 
 static void whole(Task *t, Buf *out)

@@ -26,26 +26,50 @@ static void mark(Task *t)
 
 static bool token_room(Choice *c)
 {
+    size_t n_top = c->task->ask.logprobs > 0 ? (size_t)c->task->ask.logprobs : 0;
     if (c->n_token < c->cap_token) return true;
-    int    cap = c->cap_token ? 2 * c->cap_token : 64;
-    Token *p = mem_realloc(c->token, (size_t)cap * sizeof *p);
+    size_t cap = c->cap_token ? 2 * (size_t)c->cap_token : 64;
+    Token *p = mem_realloc(c->token, cap * sizeof *p);
     if (!p) return false;
     c->token = p;
-    c->cap_token = cap;
+    if (n_top) {
+        aha_token_logp *top = mem_realloc(c->top, cap * n_top * sizeof *top);
+        if (!top) return false;
+        c->top = top;
+    }
+    c->cap_token = (int)cap;
     return true;
 }
 
-static void on_token(void *user, aha_seq *seq, int32_t token, float logp)
+static void on_new_token(void *user, aha_seq *seq, const aha_new_token *k)
 {
     Choice *c = user;
     Task   *t = c->task;
+    size_t  n_top = t->ask.logprobs > 0 ? (size_t)t->ask.logprobs : 0;
+    if (t->ask.nothing_new) return;
     pthread_mutex_lock(&t->lock);
     bool ok = token_room(c);
-    if (ok) c->token[c->n_token++] = (Token){token, logp};
-    else error_set(&t->error, AHA_ERR_NOMEM, "no memory for the answer");
+    if (ok) {
+        if (n_top && k->top) memcpy(c->top + (size_t)c->n_token * n_top, k->top, n_top * sizeof *k->top);
+        c->token[c->n_token++] = (Token){k->token, k->logp};
+    } else {
+        error_set(&t->error, AHA_ERR_NOMEM, "no memory for the answer");
+    }
     mark(t);
     pthread_mutex_unlock(&t->lock);
     if (!ok) aha_seq_cancel(seq);
+}
+
+/* The prompt's log-probabilities, for an echo. */
+static void keep_prompt(Choice *c, const aha_seq_status *st)
+{
+    size_t n = (size_t)c->prompt->n, n_top = c->task->ask.logprobs > 0 ? (size_t)c->task->ask.logprobs : 0;
+    if (!st->prompt_logp || st->prompt_done < c->prompt->n) return;
+    c->prompt_logp = mem_alloc(n * sizeof *c->prompt_logp);
+    c->prompt_top = n_top && st->prompt_top ? mem_alloc(n * n_top * sizeof *c->prompt_top) : NULL;
+    if (c->prompt_logp) memcpy(c->prompt_logp, st->prompt_logp, n * sizeof *c->prompt_logp);
+    if (c->prompt_top) memcpy(c->prompt_top, st->prompt_top, n * n_top * sizeof *c->prompt_top);
+    if (!c->prompt_logp || (n_top && !c->prompt_top)) error_set(&c->task->error, AHA_ERR_NOMEM, "no memory for log-probabilities");
 }
 
 /* The sequence is freed here, or later with its task. */
@@ -59,6 +83,7 @@ static void on_done(void *user, aha_seq *seq)
     c->done = true;
     c->finish = st.finish;
     c->stopped = st.stop_token >= 0;
+    if (t->ask.echo) keep_prompt(c, &st);
     c->n_cached = st.prompt_cached;
     if (st.finish == AHA_FINISH_ERROR && !t->error.code) error_set(&t->error, AHA_ERR_INTERNAL, "the model gave no number: its weights are broken");
     mark(t);
@@ -89,12 +114,18 @@ static void submit(Driver *d, Task *t)
         aha_seq_options    o = AHA_SEQ_OPTIONS_INIT;
         aha_error          e = {0};
         sample.stream = (uint64_t)i;
+        sample.bias = t->ask.bias;
         o.prompt = c->prompt->id;
         o.n_prompt = c->prompt->n;
         o.max_new = t->ask.max_new;
         o.sample = &sample;
         o.want_logp = t->ask.logprobs >= 0;
-        o.on_token = on_token;
+        o.n_top = t->ask.logprobs > 0 ? t->ask.logprobs : 0;
+        o.want_prompt_logp = t->ask.echo && t->ask.logprobs >= 0;
+        o.think_open = c->prompt->think_open;
+        o.think_budget = t->ask.think_budget;
+        o.repeat_min = t->ask.repeat_min;
+        o.on_new_token = on_new_token;
         o.on_done = on_done;
         o.user = c;
         if (aha_seq_submit(d->s->g, &o, &c->seq, &e)) {
@@ -115,9 +146,11 @@ static void submit(Driver *d, Task *t)
 static void sweep(Driver *d)
 {
     for (Task **at = &d->active, *t; (t = *at);) {
-        if (t->n_running && atomic_load(&t->cancelled))
-            for (int i = 0; i < t->n_choice; i++)
-                if (t->choice[i].seq && !t->choice[i].done) aha_seq_cancel(t->choice[i].seq);
+        bool all = atomic_load(&t->cancelled);
+        for (int i = 0; t->n_running && i < t->n_choice; i++) {
+            Choice *c = &t->choice[i];
+            if (c->seq && !c->done && (all || atomic_load(&c->enough))) aha_seq_cancel(c->seq);
+        }
         if (t->n_running) {
             at = &t->next_active;
         } else {

@@ -12,7 +12,7 @@
 
 #include "http.h"
 
-enum { MEMORY_PER_CONNECTION = 48 << 10, SWALLOW_MAX = 1 << 20, SEND_BUFFER = 128 << 10, DATA_EVENTS = 64, SEND_S = 60, TLS_LOOK_S = 60 };
+enum { MEMORY_PER_CONNECTION = 48 << 10, SWALLOW_MAX = 1 << 20, SEND_BUFFER = 128 << 10, DATA_EVENTS = 64, TLS_LOOK_S = 60 };
 
 /* ---- connections ---- */
 static void enter(Conn *c, Phase p)
@@ -161,6 +161,16 @@ void exchange_refuse(Exchange *x, const Refusal *r)
     buf_free(&body);
 }
 
+/* The answer to a browser that asks whether a page from elsewhere may ask. */
+static void exchange_preflight(Exchange *x)
+{
+    give(x, 204, NULL, "", 0, MHD_RESPMEM_PERSISTENT);
+    if (!x->response) return;
+    MHD_add_response_header(x->response, "Access-Control-Allow-Methods", "GET, POST");
+    MHD_add_response_header(x->response, "Access-Control-Allow-Headers", "authorization, content-type");
+    MHD_add_response_header(x->response, "Access-Control-Max-Age", "600");
+}
+
 /* ---- streams ---- */
 static ssize_t stream_read(void *cls, uint64_t pos, char *dst, size_t max)
 {
@@ -224,34 +234,51 @@ static Exchange *exchange_new(Conn *c, const char *method, const char *path)
     return x;
 }
 
-static int check_route(Exchange *x, const char *method, Refusal *r)
+static int check_route(Exchange *x, bool other, Refusal *r)
 {
-    bool other;
     char quoted[128];
-    x->route = route_find(x->s, method, x->path, &other);
     if (x->route) return 0;
     error_quote(quoted, sizeof quoted, x->path, strlen(x->path));
-    return other ? refuse(r, 405, "method_not_allowed", NULL, "%s is not for %s", method, quoted)
+    return other ? refuse(r, 405, "method_not_allowed", NULL, "%s is not for %s", quoted, x->method)
                  : refuse(r, 404, "not_found", NULL, "there is nothing at %s", quoted);
 }
 
-/* The head is complete.  What can be refused is refused now, before the body. */
-static int admit(Exchange *x, const char *method, const char *version, const char *url)
+/* A request that generates counts: it must fit in, and its key must have something left. */
+static int admit_work(Exchange *x, const KeyGrant *grant, Refusal *r)
 {
-    Refusal *r = &x->refusal;
-    Server  *s = x->s;
-    if (check_framing(x->conn->c, version, (uint64_t)s->o.body_bytes, &x->has_body, r)) return -1;
-    if (strlen(url) >= sizeof x->path) return refuse(r, 414, "bad_request", NULL, "the path is longer than %zu bytes", sizeof x->path - 1);
-    if (check_host(x, r) || check_origin(x, r) || check_route(x, method, r)) return -1;
-    if (x->route->now) return 0;
-    if (check_type(x->conn->c, r)) return -1;
-    if ((x->route->kind & ROUTE_GENERATES) && server_is_full(s, r)) return -1;
+    Server    *s = x->s;
+    KeyRefusal why = {0};
+    bool       generates = x->route->kind & ROUTE_GENERATES;
+    if (generates && server_is_full(s, r)) return -1;
     if (!(x->task = task_new(s, x->route, x))) return refuse(r, 503, "overloaded", NULL, "no memory for a request");
-    if (x->route->kind & ROUTE_GENERATES) {
+    if (!generates) return 0;
+    x->task->grant = *grant;
+    KeyAdmit a = s->o.keys ? keys_admit(s->o.keys, &x->task->grant, 0, &why) : KEY_ADMITTED;
+    if (a == KEY_ADMITTED) {
         x->task->admitted = true;
         s->n_admitted++;
+        return 0;
     }
-    return 0;
+    refuse(r, a == KEY_GONE ? 401 : 429, a == KEY_GONE ? "invalid_api_key" : a == KEY_OVER_QUOTA ? "insufficient_quota" : "rate_limit_exceeded",
+           NULL, "%s", why.words);
+    r->retry_after_s = why.retry_s;
+    return -1;
+}
+
+/* The head is complete.  What can be refused is refused now, before the body. */
+static int admit(Exchange *x, const char *version, const char *url)
+{
+    Refusal *r = &x->refusal;
+    KeyGrant grant = {0};
+    bool     other;
+    if (check_framing(x->conn->c, version, (uint64_t)x->s->o.body_bytes, &x->has_body, r)) return -1;
+    if (strlen(url) >= sizeof x->path) return refuse(r, 414, "bad_request", NULL, "the path is longer than %zu bytes", sizeof x->path - 1);
+    x->route = route_find(x->s, x->method, x->path, &other);
+    if (check_preflight(x)) return 0;
+    if (!(x->route && (x->route->kind & ROUTE_OPEN)) && check_key(x, &grant, r)) return -1;
+    if (check_host(x, r) || check_origin(x, r) || check_route(x, other, r)) return -1;
+    if (x->route->now) return 0;
+    return check_type(x->conn->c, r) ? -1 : admit_work(x, &grant, r);
 }
 
 static enum MHD_Result queue_answer(Exchange *x)
@@ -268,7 +295,7 @@ static enum MHD_Result begin(Conn *c, const char *url, const char *method, const
     Exchange *x = *slot = exchange_new(c, method, url);
     if (!x) return MHD_NO;
     enter(c, PHASE_BODY);
-    if (admit(x, method, version, url) == 0) return MHD_YES;
+    if (admit(x, version, url) == 0) return MHD_YES;
     const char *expect = MHD_lookup_connection_value(c->c, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT);
     x->swallow = x->has_body && !expect && x->refusal.status != 413 && x->refusal.status != 400;
     if (x->swallow) return MHD_YES; /* so that the answer is read, and the connection used again */
@@ -325,6 +352,7 @@ static void dispatch(Exchange *x)
     Refusal r = {0};
     enter(x->conn, PHASE_WORK);
     if (x->refusal.status) exchange_refuse(x, &x->refusal);
+    else if (x->preflight) exchange_preflight(x);
     else if (x->task) task_begin(x->task);
     else if (x->route->now(x, &r)) exchange_refuse(x, &r);
 }
@@ -368,14 +396,16 @@ static void on_completed(void *cls, struct MHD_Connection *mc, void **slot, enum
 }
 
 /* ---- deadlines ---- */
+/* A slow line is no attack: who sends or takes 64 KiB a second, or 16 of an answer, has all the time it needs. */
 static double phase_limit_s(const Conn *c)
 {
     const Exchange *x = c->x;
+    double          patience = c->h->s->o.patience_s;
     switch (c->phase) {
-    case PHASE_IDLE: return c->fresh ? HEAD_S : IDLE_S;
-    case PHASE_HEAD: return HEAD_S;
-    case PHASE_BODY: return BODY_S + (x ? (double)x->body_bytes / 65536 : 0);
-    case PHASE_SEND: return x && x->stream ? STALL_S : SEND_S + (x ? (double)x->whole_bytes / 16384 : 0);
+    case PHASE_IDLE: return c->fresh ? patience : 5 * patience;
+    case PHASE_HEAD: return patience;
+    case PHASE_BODY: return 2 * patience + (x ? (double)x->body_bytes / 65536 : 0);
+    case PHASE_SEND: return x && x->stream ? patience : 4 * patience + (x ? (double)x->whole_bytes / 16384 : 0);
     default: return 0;
     }
 }

@@ -39,6 +39,7 @@ struct Exchange {
     int                  status;
     char                 path[512], origin[256], id[32];
     const char          *method;
+    bool                 preflight; /* a browser asks what is allowed; it is */
     bool                 has_body, swallow; /* the body is read only to be dropped: refusal stands */
     Refusal              refusal;
     size_t               body_bytes;
@@ -73,6 +74,8 @@ void exchange_resume(Exchange *x);
 
 /* ---- who may ask (http_check.c) ---- 0, or -1: refused */
 int  check_framing(struct MHD_Connection *c, const char *version, uint64_t limit, bool *has_body, Refusal *r);
+int  check_key(const Exchange *x, KeyGrant *g, Refusal *r);
+bool check_preflight(Exchange *x);
 int  check_host(const Exchange *x, Refusal *r);
 int  check_origin(Exchange *x, Refusal *r);
 int  check_type(struct MHD_Connection *c, Refusal *r);

@@ -44,6 +44,18 @@ int check_framing(struct MHD_Connection *c, const char *version, uint64_t limit,
     return 0;
 }
 
+/* ---- keys ---- */
+int check_key(const Exchange *x, KeyGrant *g, Refusal *r)
+{
+    Keys       *keys = x->s->o.keys;
+    const char *h = MHD_lookup_connection_value(x->conn->c, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
+    if (!keys || !keys_required(keys)) return 0;
+    if (!h || strncasecmp(h, "Bearer ", 7)) return refuse(r, 401, "invalid_api_key", NULL, "a key is needed: Authorization: Bearer KEY");
+    h += 7 + strspn(h + 7, " ");
+    KeyCheck c = keys_check(keys, h, strlen(h), g);
+    return c == KEY_GOOD ? 0 : refuse(r, 401, "invalid_api_key", NULL, "%s", key_check_words(c));
+}
+
 /* ---- names ---- */
 /* "name:port" or "[address]:port" without its port, in dst; false: no such thing. */
 static bool host_name(const char *s, char *dst, size_t cap)
@@ -94,6 +106,14 @@ int check_host(const Exchange *x, Refusal *r)
     }
     return refuse(r, 403, "host_not_allowed", NULL, "Host \"%s\" is not one of this server's names; --allow-host adds one",
                   error_quote(quoted, sizeof quoted, host, strlen(host)));
+}
+
+bool check_preflight(Exchange *x)
+{
+    const char *origin = MHD_lookup_connection_value(x->conn->c, MHD_HEADER_KIND, MHD_HTTP_HEADER_ORIGIN);
+    Refusal     none;
+    if (strcmp(x->method, "OPTIONS") || !origin || !x->s->o.origins || check_host(x, &none) || check_origin(x, &none)) return false;
+    return x->preflight = x->origin[0] != 0;
 }
 
 /* The server's own page, or one that was allowed by name. */

@@ -17,15 +17,13 @@
 #include <stdatomic.h>
 
 #include "../format/format.h"
+#include "keys.h"
 #include "serve.h"
 
 enum {
     CHOICES_MAX = 128,        /* sequences of one request */
-    STOPS_MAX = 16,
-    TOP_LOGPROBS_MAX = 20,
     BODY_SMALL = 256 << 10,   /* larger bodies have a reader of their own */
     BODIES_BYTES_MAX = 256 << 20, /* of all bodies held at one time */
-    HEAD_S = 15, BODY_S = 30, IDLE_S = 75, STALL_S = 15, /* deadlines */
     COMMENT_S = 10,           /* a stream that has nothing to say says so */
     CONNECTIONS_MAX = 4096,
     OUT_BYTES_MAX = 4 << 20   /* of a stream that its reader does not take */
@@ -55,15 +53,27 @@ typedef struct Prompt {
     int32_t *id;
     int      n;
     bool     think_open; /* the answer begins inside the thinking */
+    int      n_bos;      /* of its first tokens: they were put before the text that was given */
+    int      n_primed;   /* of its last tokens: they belong to the answer already */
 } Prompt;
 
 typedef struct Ask {
     bool               stream, include_usage, echo;
-    int                n;         /* answers for each prompt */
-    int                max_new;   /* 0: what the context holds */
-    int                logprobs;  /* of how many likely tokens; 0: of the chosen one alone; -1: none */
+    bool               plain;      /* text as it comes: neither thinking nor calls are told apart */
+    bool               one_call;   /* the answer ends with its first tool call */
+    bool               nothing_new; /* the prompt alone is wanted: what is generated is dropped */
+    int                n;          /* answers for each prompt */
+    int                max_new;    /* 0: what the context holds */
+    int                logprobs;   /* of how many likely tokens besides the chosen one; -1: none */
+    int                repeat_min; /* as of aha_seq_options */
+    int                think_budget;
+    const char        *effort;     /* in place of a budget, or NULL; borrowed from the body */
+    aha_think          think;
     aha_sample_options sample;
-    Prompt            *prompt;    /* [n_prompt] */
+    aha_logit_bias    *bias;       /* [sample.n_bias] */
+    aha_bytes          stop[AHA_STOP_MAX]; /* borrowed from the body: read while the choices are made */
+    int                n_stop;
+    Prompt            *prompt;     /* [n_prompt] */
     int                n_prompt;
 } Ask;
 
@@ -84,7 +94,22 @@ int want_bool(const Json *o, const char *key, bool *out, Refusal *r);
 int want_str(const Json *o, const char *key, bool required, const char **out, Refusal *r);
 bool name_listed(const char *list, const char *name); /* among names with commas between */
 int ask_common(Task *t, const Json *body, Refusal *r); /* model, stream, n, sampling, ... */
-int ask_room(Task *t, Refusal *r);     /* prompts against the context; max_new */
+int ask_logprobs(Ask *a, const Json *body, Refusal *r); /* as chats have it */
+int ask_room(Task *t, Refusal *r);     /* prompts against the context; max_new, and the budget that an effort means */
+int prompts_new(Task *t, int n, Refusal *r);
+/* chat.c: the conversation of a body to a prompt, tools and all */
+int chat_prompt(Task *t, const Json *body, Prompt *p, Refusal *r);
+/* The fields that generating requests share, for the lists of fields_check. */
+#define FIELDS_GENERATE                                                                                                \
+    {"model", FIELD_USED, NULL}, {"stream", FIELD_USED | FIELD_NULL, NULL}, {"stream_options", FIELD_USED | FIELD_NULL, NULL},          \
+    {"n", FIELD_USED | FIELD_NULL, NULL}, {"max_tokens", FIELD_USED | FIELD_NULL, NULL}, {"temperature", FIELD_USED | FIELD_NULL, NULL}, \
+    {"top_p", FIELD_USED | FIELD_NULL, NULL}, {"top_k", FIELD_USED | FIELD_NULL, NULL}, {"min_p", FIELD_USED | FIELD_NULL, NULL},        \
+    {"presence_penalty", FIELD_USED | FIELD_NULL, NULL}, {"frequency_penalty", FIELD_USED | FIELD_NULL, NULL},                           \
+    {"repetition_penalty", FIELD_USED | FIELD_NULL, NULL}, {"repetition_stop", FIELD_USED | FIELD_NULL, NULL},                           \
+    {"logit_bias", FIELD_USED | FIELD_NULL, NULL}, {"stop", FIELD_USED | FIELD_NULL, NULL}, {"seed", FIELD_USED | FIELD_NULL, NULL},     \
+    {"logprobs", FIELD_USED | FIELD_NULL, NULL}, {"user", FIELD_TELLS, NULL}, {"metadata", FIELD_TELLS | FIELD_NULL, NULL},              \
+    {"store", FIELD_TELLS | FIELD_NULL, NULL}, {"service_tier", FIELD_TELLS | FIELD_NULL, NULL},                                         \
+    {"safety_identifier", FIELD_TELLS | FIELD_NULL, NULL}, {"prompt_cache_key", FIELD_TELLS | FIELD_NULL, NULL}
 
 /* ---- routes (routes.c) ---- */
 typedef struct Route {
@@ -105,25 +130,31 @@ typedef struct Token {
 } Token;
 
 typedef struct Choice {
-    /* the engine thread's */
-    Task    *task;
-    aha_seq *seq;
+    Task       *task;
+    atomic_bool enough;     /* said by the I/O thread: no more tokens are wanted */
+    aha_seq    *seq;        /* the engine thread's */
     /* under the task's lock */
-    Token     *token;
-    int        n_token, cap_token;
-    int        n_cached;
-    bool       done;
-    aha_finish finish;
-    bool       stopped; /* by a token that is not among them */
+    Token          *token;
+    aha_token_logp *top;    /* [n_token][ask.logprobs] */
+    int             n_token, cap_token;
+    float          *prompt_logp; /* [prompt->n], when echoed with log-probabilities; NULL otherwise */
+    aha_token_logp *prompt_top;  /* [prompt->n][ask.logprobs] */
+    int             n_cached;
+    bool            done;
+    aha_finish      finish;
+    bool            stopped; /* by a token that is not among them */
     /* the I/O thread's */
     const Prompt *prompt;
     int           index, taken; /* tokens that became text */
-    bool          ended, started;
+    bool          ended;
+    int           stop_text;    /* the stop text that ended it, or -1 */
     aha_reply    *reply;
-    Buf           think, answer; /* whole, or of a stream what is not written yet */
-    Buf           logprobs;      /* JSON entries, after commas; likewise */
-    int           n_think;       /* tokens of the thinking */
-    int           n_calls;       /* calls already written */
+    Buf           think, answer;   /* whole, or of a stream what is not written yet */
+    Buf           logp[2];         /* JSON entries, after commas, by aha_part; likewise */
+    size_t        n_answer;        /* bytes of the answer so far */
+    int           n_think;         /* tokens of the thinking */
+    int           n_calls;         /* calls already written */
+    int           n_written;       /* tokens of those whose log-probabilities were written */
 } Choice;
 
 typedef struct Dialect {
@@ -134,7 +165,7 @@ typedef struct Dialect {
     void (*broken)(Task *t, const Refusal *r, Buf *out); /* an error in the middle of a stream */
     void (*whole)(Task *t, Buf *out);                 /* the answer of a request without stream */
 } Dialect;
-extern const Dialect dialect_chat;
+extern const Dialect dialect_chat, dialect_text;
 
 struct Task {
     Server      *s;
@@ -147,6 +178,7 @@ struct Task {
     size_t       body_bytes; /* counted in the server's budget */
     Refusal      refusal;
     Ask          ask;
+    Buf         *stop_texts; /* [AHA_STOP_MAX] copies, to say which one ended an answer; NULL: none */
     Buf          whole;     /* an answer that needs no sequence */
     Choice      *choice;    /* [n_choice] */
     int          n_choice;
@@ -163,7 +195,9 @@ struct Task {
     /* the I/O thread's */
     Exchange    *x;         /* NULL: the client went */
     bool         away;      /* with a reader or the engine */
+    bool         sent;      /* it was given to the engine */
     bool         admitted;  /* counted among those under way */
+    KeyGrant     grant;     /* of the key that asks */
     int          n_ended;
 };
 void task_free(Task *t);
@@ -257,16 +291,25 @@ void  tasks_tick(Task *t, uint64_t now); /* a stream that waits */
 bool  server_is_full(Server *s, Refusal *r);
 
 /* ---- answers ---- */
-int  choice_begin(Choice *c, Refusal *r);
-void choice_take(Choice *c, const Token *token, int n);
+int  choices_make(Task *t, Refusal *r);      /* a choice for each answer to each prompt; in a reader's thread */
+void choice_take(Choice *c, const Token *token, const aha_token_logp *top, int n);
 void choice_end(Choice *c);
 void choice_free(Choice *c);
 const char *choice_finish_reason(Choice *c);
-void usage_json(Task *t, Buf *out);
-void token_logprob_json(Task *t, const Token *k, Buf *out);
+void choice_reason_json(Task *t, Choice *c, Buf *out); /* ,"finish_reason":...,"stop_reason":... */
+typedef struct Usage {
+    int64_t prompt, cached, completion, thinking; /* tokens */
+} Usage;
+Usage usage_of(Task *t);
+void  usage_json(Task *t, Buf *out);
+void token_text(Task *t, int32_t id, Buf *out);        /* appended; bytes, perhaps of no whole character */
+void token_logprob_json(Task *t, const Token *k, const aha_token_logp *top, int n_top, Buf *out);
 
 /* ---- routes' functions ---- */
 int chat_parse(Task *t, const Json *body, Refusal *r);
+int text_parse(Task *t, const Json *body, Refusal *r);       /* completions */
+int tokenize_parse(Task *t, const Json *body, Refusal *r);
+int detokenize_parse(Task *t, const Json *body, Refusal *r);
 int models_now(Exchange *x, Refusal *r);
 int health_now(Exchange *x, Refusal *r);
 int metrics_now(Exchange *x, Refusal *r);

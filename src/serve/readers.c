@@ -23,7 +23,9 @@ static void task_read(Task *t)
 {
     Json *body = NULL;
     if (atomic_load(&t->cancelled)) return;
-    if (body_read(t, &body, &t->refusal) == 0) t->route->parse(t, body, &t->refusal);
+    if (body_read(t, &body, &t->refusal) == 0 && t->route->parse(t, body, &t->refusal) == 0 && t->ask.n_prompt) choices_make(t, &t->refusal);
+    t->ask.n_stop = 0; /* borrowed from the body */
+    t->ask.effort = NULL;
     json_free(body);
     buf_free(&t->body);
 }

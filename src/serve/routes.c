@@ -6,6 +6,12 @@
 static const Route ROUTES[] = {
     {"POST", "/v1/chat/completions", ROUTE_GENERATES, NULL, chat_parse, &dialect_chat},
     {"POST", "/chat/completions", ROUTE_GENERATES, NULL, chat_parse, &dialect_chat},
+    {"POST", "/v1/completions", ROUTE_GENERATES, NULL, text_parse, &dialect_text},
+    {"POST", "/completions", ROUTE_GENERATES, NULL, text_parse, &dialect_text},
+    {"POST", "/tokenize", 0, NULL, tokenize_parse, NULL},
+    {"POST", "/v1/tokenize", 0, NULL, tokenize_parse, NULL},
+    {"POST", "/detokenize", 0, NULL, detokenize_parse, NULL},
+    {"POST", "/v1/detokenize", 0, NULL, detokenize_parse, NULL},
     {"GET", "/v1/models", 0, models_now, NULL, NULL},
     {"GET", "/v1/models/*", 0, models_now, NULL, NULL},
     {"GET", "/models", 0, models_now, NULL, NULL},

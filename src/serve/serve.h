@@ -18,8 +18,11 @@ typedef struct ServeOptions {
     const char *hosts;         /* further names under which browsers may reach this server, after commas; NULL: none */
     const char *origins;       /* origins of other pages that may ask, after commas; NULL: none */
     const char *tls_cert, *tls_key; /* PEM files: https; both or none.  New contents are taken up within a minute */
+    struct Keys *keys;         /* keys.h: who may ask; NULL: everybody */
     int         queue;         /* requests that may wait; more are refused with 503 */
     int64_t     body_bytes;    /* largest body of a request */
+    int         patience_s;    /* how long a client may take to send a request's head, or to read nothing of an answer; its body may
+                                * take twice as long, and an idle connection stays for five times as long */
     int         drain_s;       /* at the end, time for what is under way */
     bool        log_requests;  /* a line for each; never what was asked or answered */
     const ServeFile *file;     /* [n_file] */

@@ -17,9 +17,18 @@ Task *task_new(Server *s, const Route *route, Exchange *x)
     return t;
 }
 
+/* What it used goes to its key's account, also when nobody waited for the end. */
+static void settle(Task *t)
+{
+    Usage    u = usage_of(t);
+    KeyUsage k = {.prompt = u.prompt, .cached = u.cached, .completion = u.completion, .reasoning = u.thinking};
+    keys_done(t->s->o.keys, &t->grant, t->sent ? &k : NULL);
+}
+
 void task_free(Task *t)
 {
     Server *s = t->s;
+    if (s->o.keys) settle(t);
     s->bodies -= t->body_bytes;
     s->n_tasks--;
     if (t->admitted) s->n_admitted--;
@@ -27,6 +36,9 @@ void task_free(Task *t)
     mem_free(t->choice);
     for (int i = 0; i < t->ask.n_prompt; i++) aha_free(t->ask.prompt[i].id);
     mem_free(t->ask.prompt);
+    mem_free(t->ask.bias);
+    for (int i = 0; t->stop_texts && i < AHA_STOP_MAX; i++) buf_free(&t->stop_texts[i]);
+    mem_free(t->stop_texts);
     buf_free(&t->body);
     buf_free(&t->whole);
     pthread_mutex_destroy(&t->lock);
@@ -78,22 +90,6 @@ static void fail(Task *t, const Refusal *r)
     exchange_refuse(t->x, r);
 }
 
-/* A choice for each answer to each prompt. */
-static int make_choices(Task *t, Refusal *r)
-{
-    int n = t->ask.n_prompt * t->ask.n;
-    t->choice = mem_zalloc((size_t)n, sizeof *t->choice);
-    if (!t->choice) return refuse(r, 503, "overloaded", NULL, "no memory for %d answers", n);
-    for (t->n_choice = 0; t->n_choice < n;) {
-        Choice *c = &t->choice[t->n_choice];
-        c->task = t;
-        c->index = t->n_choice++;
-        c->prompt = &t->ask.prompt[c->index / t->ask.n];
-        if (choice_begin(c, r)) return -1;
-    }
-    return 0;
-}
-
 static void start_stream(Task *t)
 {
     exchange_stream(t->x);
@@ -116,11 +112,9 @@ static void prepared(Task *t)
         fail(t, &t->refusal);
     } else if (!t->ask.n_prompt) {
         exchange_answer(t->x, 200, "application/json", &t->whole);
-    } else if (make_choices(t, &t->refusal)) {
-        fail(t, &t->refusal);
     } else {
         if (t->ask.stream) start_stream(t);
-        t->away = true;
+        t->away = t->sent = true;
         engine_send(s, t);
     }
 }
@@ -135,12 +129,14 @@ void tasks_prepared(Server *s)
 
 /* ---- news from the engine ---- */
 /* Copies a choice's new tokens out of the engine's reach. */
-static int take_tokens(Choice *c, Token *dst, int cap, bool *done)
+static int take_tokens(Choice *c, Token *dst, aha_token_logp *top, int cap, bool *done)
 {
+    size_t n_top = c->task->ask.logprobs > 0 ? (size_t)c->task->ask.logprobs : 0;
     pthread_mutex_lock(&c->task->lock);
     int n = c->n_token - c->taken;
     if (n > cap) n = cap;
     if (n > 0) memcpy(dst, c->token + c->taken, (size_t)n * sizeof *dst);
+    if (n > 0 && n_top) memcpy(top, c->top + (size_t)c->taken * n_top, (size_t)n * n_top * sizeof *top);
     *done = c->done && c->taken + n == c->n_token;
     pthread_mutex_unlock(&c->task->lock);
     return n;
@@ -163,14 +159,16 @@ static void count_tokens(Task *t, int n)
 
 static void choice_news(Task *t, Choice *c)
 {
-    Token token[64];
-    bool  done = false;
-    int   n;
+    Token          token[32];
+    aha_token_logp top[32 * AHA_TOP_MAX];
+    bool           done = false;
+    int            n;
     while (!c->ended) {
-        n = take_tokens(c, token, ARRAY_LEN(token), &done);
+        n = take_tokens(c, token, top, ARRAY_LEN(token), &done);
         if (!n && !done) return;
         count_tokens(t, n);
-        choice_take(c, token, n);
+        choice_take(c, token, top, n);
+        done |= atomic_load(&c->enough);
         if (done) {
             choice_end(c);
             t->n_ended++;
@@ -184,7 +182,7 @@ static void choice_news(Task *t, Choice *c)
 static bool out_of_memory(const Task *t)
 {
     for (int i = 0; i < t->n_choice; i++)
-        if (t->choice[i].think.failed || t->choice[i].answer.failed || t->choice[i].logprobs.failed) return true;
+        if (t->choice[i].think.failed || t->choice[i].answer.failed || t->choice[i].logp[0].failed || t->choice[i].logp[1].failed) return true;
     return false;
 }
 
