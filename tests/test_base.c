@@ -66,6 +66,9 @@ static void test_error_bounds(void **state)
         assert_true(strlen(e.text) > sizeof e.text - 5);
         buf_free(&b);
     }
+    /* bytes that are no UTF-8, in the middle and at the end; controls of one byte and of two */
+    error_set(&e, AHA_ERR_IO, "%s", "a\xff\x80z\x1b[1m\xc2\x9b\x7f\xc2\xa0 \xe4\xb8");
+    assert_string_equal(e.text, "a??z [1m   \xc2\xa0 ");
     for (int code = -20; code <= 1; code++) assert_true(strlen(aha_error_name(code)) > 0);
     assert_string_equal(aha_version(), AHA_VERSION);
 }

@@ -4,22 +4,20 @@
 #include <stdio.h>
 #include <string.h>
 
-/* One line of valid UTF-8, whatever was formatted into it: a file name may hold a newline, and cutting at the size of
- * the buffer may split a character. */
+/* One line of valid UTF-8, whatever was formatted into it: a file name may hold a newline or bytes that are no UTF-8, cutting at
+ * the size of the buffer may split a character, and terminals obey control characters, of Unicode's second set too. */
 static void text_tidy(char *s)
 {
-    size_t n = strlen(s);
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if (c < 0x20 || c == 0x7f) s[i] = ' ';
-    }
-    for (size_t back = 1; back <= 3 && back <= n; back++) {
-        unsigned char c = (unsigned char)s[n - back];
-        if (c < 0x80) break;
-        if (c >= 0xC0) { /* the lead byte of the last character */
-            if (utf8_next((const uint8_t *)s + n - back, back, NULL) < 0) s[n - back] = 0;
-            break;
+    for (size_t i = 0, n = strlen(s); i < n;) {
+        uint32_t cp = 0;
+        int      len = utf8_next((const uint8_t *)s + i, n - i, &cp);
+        if (len == -1) { /* cut */
+            s[i] = 0;
+            return;
         }
+        if (len == 0) s[i] = '?';
+        else if (cp < 0x20 || (cp >= 0x7f && cp <= 0x9f)) memset(s + i, ' ', (size_t)len);
+        i += len > 0 ? (size_t)len : 1;
     }
 }
 

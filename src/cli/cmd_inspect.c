@@ -112,12 +112,21 @@ static void show_words(const Inspection *x)
     out_str("\n");
 }
 
+/* A tensor's name is the file's: no terminal may obey it. */
+static void show_note(int n, const char *what, const char *first)
+{
+    if (!n) return;
+    out_fmt("  note         %d tensors are %s, the first is ", n, what);
+    out_text(first, strlen(first));
+    out_str("\n");
+}
+
 static void show_verdict(const Inspection *x)
 {
     const char *red = term_style(STDOUT_FILENO, STYLE_RED), *green = term_style(STDOUT_FILENO, STYLE_GREEN);
     const char *off = term_style(STDOUT_FILENO, STYLE_OFF);
-    if (x->unused) out_fmt("  note         %d tensors are not used, the first is %s\n", x->unused, x->unused_name);
-    if (x->all_zero) out_fmt("  note         %d tensors are all zero, the first is %s\n", x->all_zero, x->all_zero_name);
+    show_note(x->unused, "not used", x->unused_name);
+    show_note(x->all_zero, "all zero", x->all_zero_name);
     for (int i = 0; i < x->n_problem; i++) out_fmt("  %sproblem%s      %s\n", red, off, x->problem[i]);
     if (x->n_problem) return;
     out_fmt("  %ssound%s        ", green, off);

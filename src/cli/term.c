@@ -90,6 +90,21 @@ void bar_remove(void)
     pthread_mutex_unlock(&g_lock);
 }
 
+/* What a terminal shows and does not obey. */
+static bool harmless(uint32_t c) { return c == '\n' || c == '\t' || (c >= 0x20 && c != 0x7f && (c < 0x80 || c > 0x9f)); }
+
+/* In a message everything else becomes a blank, whose names and texts may be a file's. */
+static void make_harmless(char *s, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        uint32_t c = 0;
+        int      len = utf8_next((const uint8_t *)s + i, n - i, &c);
+        if (len <= 0) s[i] = '?';
+        else if (!harmless(c)) memset(s + i, ' ', (size_t)len);
+        i += len > 0 ? (size_t)len : 1;
+    }
+}
+
 static void say_line(const char *name, const char *fmt, va_list ap)
 {
     char line[2048];
@@ -99,8 +114,7 @@ static void say_line(const char *name, const char *fmt, va_list ap)
     if (m < 0) return;
     n += m;
     if ((size_t)n > sizeof line - 2) n = (int)sizeof line - 2;
-    for (int i = 0; i < n; i++)
-        if (line[i] == 0x7f || ((unsigned char)line[i] < 0x20 && line[i] != '\n')) line[i] = ' ';
+    make_harmless(line, (size_t)n);
     line[n++] = '\n';
     pthread_mutex_lock(&g_lock);
     bar_clear();
@@ -214,8 +228,6 @@ void out_flush(void)
 bool out_failed(void) { return g_out_failed; }
 
 /* ---- text that others wrote ---- */
-static bool harmless(uint32_t c) { return c == '\n' || c == '\t' || (c >= 0x20 && c != 0x7f && (c < 0x80 || c > 0x9f)); }
-
 static void text_to(int fd, const char *s, size_t n, void (*put)(const void *, size_t))
 {
     bool   careful = term_is(fd);
