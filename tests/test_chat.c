@@ -39,19 +39,6 @@ static size_t count_id(const Ids *ids, int id)
     return n;
 }
 
-/* FNV-1a of the ids as little-endian numbers */
-static void check_hash(const Ids *ids, const json_t *want, const char *text)
-{
-    uint64_t h = 0xcbf29ce484222325;
-    char     hex[17];
-    if (!want) return;
-    for (size_t i = 0; i < ids->n; i++)
-        for (int k = 0; k < 32; k += 8) h = (h ^ ((uint32_t)ids->id[i] >> k & 0xff)) * 0x100000001b3;
-    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)h);
-    if (ids->n != (size_t)json_integer_value(json_array_get(want, 0)) || strcmp(hex, json_string_value(json_array_get(want, 1))))
-        fail_msg("other ids for %s", text);
-}
-
 /* The control tokens are those of the template alone. */
 static void check_controls(const Tokenizer *t, const Talk *talk, const Ids *ids, bool open)
 {

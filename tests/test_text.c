@@ -274,6 +274,20 @@ static void long_runs(void **state)
     free(s);
 }
 
+/* as Hugging Face's tokenizers gives them; and the same without PCRE2's compiler, which a hardened system may forbid */
+static void long_ids(void **state)
+{
+    static const char *const NAME[] = {"tiny", "qwen", "llama"};
+    (void)state;
+    for (size_t k = 0; k < ARRAY_LEN(NAME); k++) {
+        Tokenizer *t = fixture(NAME[k]);
+        check_long(t, NAME[k]);
+        for (int i = 0; i < t->pre.n; i++) t->pre.jit[i] = false;
+        check_long(t, NAME[k]);
+        tokenizer_free(t);
+    }
+}
+
 static void long_run_merges(void **state)
 {
     static const char *const WORD[] = {"Z", "ZZ", "ZZZZ", "ZZZZZZZZ", " Z"};
@@ -327,7 +341,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(built_words),  cmocka_unit_test(built_refusals),      cmocka_unit_test(golden_tiny),
         cmocka_unit_test(golden_qwen),  cmocka_unit_test(golden_llama),        cmocka_unit_test(invalid_utf8),
-        cmocka_unit_test(long_runs),    cmocka_unit_test(any_bytes_come_back), cmocka_unit_test(long_run_merges),
+        cmocka_unit_test(long_runs),    cmocka_unit_test(long_ids),    cmocka_unit_test(any_bytes_come_back), cmocka_unit_test(long_run_merges),
         cmocka_unit_test(nfc_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,6 +84,7 @@ static void r1_vectors(void **state)
         buf_free(&back);
     }
     check_sample(t, "r1");
+    check_long(t, "r1");
     assert_int_equal(tokenizer_vocab(t), 128815);
     assert_int_equal(tokenizer_id(t, "<｜User｜>"), 128803);
     assert_int_equal(tokenizer_id(t, "</think>"), 128799);

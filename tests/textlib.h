@@ -51,6 +51,19 @@ static inline void check_ids(const Ids *got, const json_t *want, const char *wha
     mem_free(b);
 }
 
+/* want: [number of ids, FNV-1a of them as little-endian numbers of 32 bits]; NULL: not known */
+static inline void check_hash(const Ids *ids, const json_t *want, const char *text)
+{
+    uint64_t h = 0xcbf29ce484222325;
+    char     hex[17];
+    if (!want) return;
+    for (size_t i = 0; i < ids->n; i++)
+        for (int k = 0; k < 32; k += 8) h = (h ^ ((uint32_t)ids->id[i] >> k & 0xff)) * 0x100000001b3;
+    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)h);
+    if (ids->n != (size_t)json_integer_value(json_array_get(want, 0)) || strcmp(hex, json_string_value(json_array_get(want, 1))))
+        fail_msg("other ids for %s", text);
+}
+
 /* the folder of large data that is not part of the project, or NULL after saying so */
 static inline const char *data_folder(void)
 {
@@ -71,6 +84,40 @@ static inline char *gunzip(const char *folder, const char *name, size_t *n)
     pclose(p);
     *n = b.n;
     return b.data;
+}
+
+/* A unit repeated up to 128 KiB, or the first length behind; the caller frees it. */
+static inline char *long_text(const char *unit, size_t *n)
+{
+    size_t len = strlen(unit);
+    char  *s = malloc((1 << 17) + len);
+    for (*n = 0; *n < 1 << 17; *n += len) memcpy(s + *n, unit, len);
+    return s;
+}
+
+/* long.json (tools/text_long.py): the ids of 128 KiB of one thing by a tokenizer of this name, within seconds of processor time. */
+static inline void check_long(const Tokenizer *t, const char *name)
+{
+    json_t   *list = load_list("tests/data/text/long.json");
+    aha_error e = {0};
+    assert_true(json_array_size(list) >= 20);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *row = json_array_get(list, i), *want = json_object_get(json_array_get(row, 1), name);
+        const char   *unit = json_string_value(json_array_get(row, 0));
+        size_t        n;
+        char         *s = long_text(unit, &n), what[80];
+        Ids           ids = {0};
+        double        t0 = time_cpu_s(); /* on a busy machine the clock says nothing */
+        assert_non_null(want);
+        ASSERT_OK(tokenizer_encode(t, s, n, 0, &ids, &e), e);
+        double took = time_cpu_s() - t0;
+        snprintf(what, sizeof what, "%s, %zu bytes of \"%s\"", name, n, unit);
+        if (took > 3) fail_msg("%s took %.2f s", what, took); /* quadratic: minutes */
+        check_hash(&ids, want, what);
+        ids_free(&ids);
+        free(s);
+    }
+    json_decref(list);
 }
 
 /* The rows of sample.json (tools/text_sample.py) that have ids for a tokenizer of this name. */

@@ -68,7 +68,7 @@ static const struct Known {
     {"[\\r\\n]", "[\\r\\n]"},
     {"\\s?" LLM_LETTERS, "[" WS "]?" LLM_LETTERS},
     {"\\s?" LLM_PUNCT, "[" WS "]?" LLM_PUNCT},
-    {"\\s+$", "[" WS "]+\\z"},
+    {"\\s+$", "(?<![" WS "])[" WS "]+\\z"}, /* begun inside a run it could only fail, at each of its places: quadratic */
     {LLM_ASIAN, LLM_ASIAN},
     {"\\p{N}+", "[" N "]+"},
     {PRETOK_GPT2, "'s|'t|'re|'ve|'m|'ll|'d| ?[" L "]+| ?[" N "]+| ?[^" WS L N "]+|[" WS "]+(?![^" WS "])|[" WS "]+"},
