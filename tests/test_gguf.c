@@ -1,4 +1,5 @@
 /* GGUF files in memory and split over several: what is sound, and what hostile ones may try. */
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "format/format.h"
@@ -219,6 +220,19 @@ static void metadata(void **state)
         put_u32(&g.kv, ALIGN[i].value);
         refused(&g, ALIGN[i].says);
     }
+    sound(&g); /* the right number of a wrong type */
+    put_key_type(&g, "general.alignment", GGUF_U64);
+    put_u64(&g.kv, 32);
+    refused(&g, "alignment");
+    sound(&g);
+    put_key_type(&g, "general.alignment", GGUF_ARRAY);
+    put_u32(&g.kv, GGUF_U32);
+    put_u64(&g.kv, 1);
+    put_u32(&g.kv, 32);
+    refused(&g, "alignment");
+    sound(&g);
+    put_kv_str(&g, "general.alignment", "32");
+    refused(&g, "alignment");
     sound(&g);
     put_kv_u32(&g, "llama.block_count", 7);
     refused(&g, "twice");
@@ -279,6 +293,15 @@ static void infos(void **state)
     (void)state;
     one_info(0, 0, 0, 0, 0, "0 dimensions");
     one_info(5, 1, 1, 0, 0, "5 dimensions");
+    static const uint32_t MANY[] = {1u << 31, UINT32_MAX, 1u << 16}; /* more than there are bytes, and negative to an int */
+    for (size_t i = 0; i < ARRAY_LEN(MANY); i++) {
+        gguf_start(&g);
+        put_text(&g.info, "t");
+        put_u32(&g.info, MANY[i]);
+        for (int k = 0; k < 5; k++) put_u64(&g.info, 1);
+        g.n_tensor = 1;
+        refused(&g, "dimensions");
+    }
     one_info(2, 0, 4, 0, 0, "dimension of 0");
     one_info(2, 4, 0, 0, 0, "dimension of 0");
     one_info(1, UINT64_MAX, 0, 0, 0, "dimension of");
@@ -416,6 +439,15 @@ static void split(void **state)
     assert_int_equal(symlink("/dev/zero", in_dir(SECOND)), 0);
     assert_int_equal(weights_open(&w, in_dir(FIRST), &e), AHA_ERR_FORMAT);
     unlink(in_dir(SECOND));
+    assert_int_equal(symlink(SECOND, in_dir(SECOND)), 0); /* to itself */
+    assert_int_equal(weights_open(&w, in_dir(FIRST), &e), AHA_ERR_IO);
+    unlink(in_dir(SECOND));
+    assert_int_equal(mkfifo(in_dir(SECOND), 0600), 0); /* nobody ever writes */
+    assert_int_equal(weights_open(&w, in_dir(FIRST), &e), AHA_ERR_FORMAT);
+    unlink(in_dir(SECOND));
+    assert_int_equal(symlink(FIRST, in_dir(SECOND)), 0); /* to the first */
+    assert_int_equal(weights_open(&w, in_dir(FIRST), &e), AHA_ERR_FORMAT);
+    unlink(in_dir(SECOND));
     unlink(in_dir(FIRST));
 }
 
@@ -457,5 +489,6 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(reads_sound), cmocka_unit_test(cut_anywhere), cmocka_unit_test(changed_anywhere),
                                        cmocka_unit_test(counts),      cmocka_unit_test(metadata),     cmocka_unit_test(infos),
                                        cmocka_unit_test(split),       cmocka_unit_test(each_call_fails)};
+    alarm(120); /* nothing here may block */
     return cmocka_run_group_tests(tests, setup, teardown);
 }
