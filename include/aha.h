@@ -232,7 +232,8 @@ typedef struct aha_seq_status {
  * Several answers to one prompt: the same request again with another sample.stream; the prompt is computed once. */
 AHA_API int  aha_seq_submit(aha_engine *g, const aha_seq_options *o, aha_seq **out, aha_error *e);
 /* The think_budget that an effort names, max_new being the tokens of thinking and answer together: "off" or "none" 0, "minimal" a
- * tenth, "low" a fifth, "medium" half, "high" four fifths of them, "max" or "xhigh" -1.  AHA_ERR_ARG: another name, or max_new below 1. */
+ * tenth, "low" a fifth, "medium" half, "high" four fifths of them, "max" or "xhigh" -1; a number in digits is itself.  AHA_ERR_ARG:
+ * another name, or max_new below 1. */
 AHA_API int  aha_think_budget(const char *effort, int max_new, int *budget, aha_error *e);
 AHA_API void aha_seq_poll(const aha_seq *s, aha_seq_status *status); /* status->size must be set */
 AHA_API void aha_seq_cancel(aha_seq *s); /* done at once, or, from a callback, when the step ends */

@@ -12,6 +12,8 @@ typedef struct EvalArgs {
     int         n, samples, max_tokens, examples;
     double      temperature, top_p;
     uint64_t    seed;
+    const char *think;
+    int         budget; /* -1: none */
     bool        json, train, has_seed;
     Variant     variant;
     const Engine *engine;
@@ -128,7 +130,8 @@ static int eval(EvalArgs *a, const Task *t, ModelSet *s, aha_error *e)
     int         seqs = answers < SEQS_MAX ? (int)answers : SEQS_MAX, rc;
     EvalOptions o = {.task = t, .variant = a->variant, .n = a->n, .samples = a->samples, .temperature = a->temperature,
                      .top_p = a->top_p, .max_new = a->max_tokens, .seed = a->seed, .train_split = a->train, .examples = a->examples,
-                     .progress = on_progress, .stop = on_stop, .user = a};
+                     .think = a->budget >= 0 ? &s->words.think : NULL, .think_budget = a->budget, .progress = on_progress, .stop = on_stop,
+                     .user = a};
     EvalResult  r = {0};
     if (!a->model.ctx) {
         a->model.ctx = a->max_tokens + PROMPT_ROOM;
@@ -168,7 +171,7 @@ static int wrong_task(const char *name)
 int cmd_eval(int argc, char **argv)
 {
     if (argc > 1 && (!strcmp(argv[1], "perplexity") || !strcmp(argv[1], "kl"))) return cmd_eval_text(argc - 1, argv + 1);
-    EvalArgs    a = {.model = MODEL_ARGS_INIT, .n = 500, .samples = 1, .max_tokens = 1024, .temperature = 0.6, .top_p = 1, .seed = 1};
+    EvalArgs    a = {.model = MODEL_ARGS_INIT, .n = 500, .samples = 1, .max_tokens = 1024, .budget = -1, .temperature = 0.6, .top_p = 1, .seed = 1};
     ModelSet    s;
     aha_error   e = {0};
     const char *name = NULL, *variant = NULL;
@@ -182,6 +185,8 @@ int cmd_eval(int argc, char **argv)
         OPT_FLOAT('t', "temperature", &a.temperature, 0, 100, "T", "of sampling; 0: always the likeliest token"),
         OPT_FLOAT(0, "top-p", &a.top_p, 1e-6, 1, "P", "of sampling; 1: off"),
         OPT_INT(0, "max-tokens", &a.max_tokens, 1, 1 << 20, "N", "of thinking and answer; one that is cut short is wrong"),
+        OPT_STRING(0, "think", &a.think, "N|low|medium|high|off", "tokens of thinking, then it is closed and the answer must come; low is a "
+                   "fifth of --max-tokens, medium half, high four fifths"),
         OPT_SEED("seed", &a.seed, &a.has_seed, "of problems and answers; without it 1"),
         OPT_STRING(0, "variant", &variant, "NAME", "free: worded as people type; wording: in words that no training shows; large: with numbers beyond training's"),
         OPT_FLAG(0, "train-split", &a.train, "problems of the kind that training saw, instead of held-out ones"),
@@ -196,6 +201,7 @@ int cmd_eval(int argc, char **argv)
         say("--variant: %s", e.text);
         return CLI_USAGE;
     }
+    if (a.think && think_budget(a.think, a.max_tokens, &a.budget, &e)) return fail_usage("--think: %s", e.text);
     if (a.examples > a.n) a.examples = a.n;
     if ((rc = model_set_open(&s, &a.model, MODEL_WEIGHTS | MODEL_NEEDS_TEXT, &e)) != 0) return fail(&e);
     builtin_introduce(&s);

@@ -35,6 +35,20 @@ int think_tags(ThinkTags *t, const Tokenizer *tok, int vocab, aha_error *e)
     return rc;
 }
 
+/* A number of tokens as text. */
+static bool is_number(const char *s, int *out)
+{
+    int64_t v = 0;
+    if (!*s) return false;
+    for (; *s; s++) {
+        if (*s < '0' || *s > '9') return false;
+        v = 10 * v + (*s - '0');
+        if (v > INT32_MAX) v = INT32_MAX;
+    }
+    *out = (int)v;
+    return true;
+}
+
 int think_budget(const char *effort, int max_new, int *budget, aha_error *e)
 {
     static const struct {
@@ -43,12 +57,13 @@ int think_budget(const char *effort, int max_new, int *budget, aha_error *e)
     } EFFORT[] = {{"off", 0}, {"none", 0}, {"minimal", 1}, {"low", 2}, {"medium", 5}, {"high", 8}, {"max", -1}, {"xhigh", -1}};
     char quoted[64];
     if (max_new < 1) return error_set(e, AHA_ERR_ARG, "max_new is %d, expected at least 1", max_new);
+    if (effort && is_number(effort, budget)) return 0;
     for (size_t i = 0; effort && i < ARRAY_LEN(EFFORT); i++)
         if (strcmp(effort, EFFORT[i].name) == 0) {
             *budget = EFFORT[i].tenths < 0 ? -1 : (int)((int64_t)max_new * EFFORT[i].tenths / 10);
             return 0;
         }
-    return error_set(e, AHA_ERR_ARG, "the effort is \"%s\", expected off, none, minimal, low, medium, high, max or xhigh",
+    return error_set(e, AHA_ERR_ARG, "the effort is \"%s\", expected off, none, minimal, low, medium, high, max, xhigh or a number",
                      effort ? error_quote(quoted, sizeof quoted, effort, strlen(effort)) : "(none)");
 }
 

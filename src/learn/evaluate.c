@@ -115,7 +115,7 @@ static int eval_chunk(Eval *v, int first, int n, aha_error *e)
     const EvalOptions *o = v->o;
     const char        *text[CHUNK_ANSWERS] = {0};
     RolloutOptions     ro = {.samples = o->samples, .max_new = o->max_new, .temperature = o->temperature, .top_p = o->top_p,
-                             .seed = o->seed ^ STREAM_EVAL_ROLLOUT, .stream0 = (uint64_t)first * (uint64_t)o->samples,
+                             .think = o->think, .think_budget = o->think_budget, .seed = o->seed ^ STREAM_EVAL_ROLLOUT, .stream0 = (uint64_t)first * (uint64_t)o->samples,
                              .stop = eval_stop, .progress = eval_progress, .user = v};
     int                rc = 0;
     for (int i = 0; i < n && rc == 0; i++) {

@@ -14,6 +14,8 @@ typedef struct EvalOptions {
     int         samples;   /* answers per problem */
     double      temperature, top_p;
     int         max_new;   /* tokens of thinking and answer */
+    const ThinkTags *think; /* NULL: no budget */
+    int         think_budget; /* tokens of thinking, then it is closed */
     uint64_t    seed;      /* of problems and answers */
     bool        train_split; /* problems of the training split instead of the held-out one */
     int         examples;  /* how many answers to keep with their text */

@@ -100,7 +100,7 @@ static int submit_all(const Policy *p, const Ids *prompt, int n, const RolloutOp
     for (int i = 0; i < n * o->samples; i++) {
         const Ids *ids = &prompt[i / o->samples];
         SeqRequest r = {.prompt = ids->id, .n_prompt = (int)ids->n, .max_new = o->max_new, .stop = &eos, .n_stop = 1,
-                        .want_logp = o->want_logp,
+                        .want_logp = o->want_logp, .think = o->think, .think_open = true, .think_budget = o->think_budget,
                         .sample = {(float)o->temperature, (float)o->top_p, 0, 0, o->seed, o->stream0 + (uint64_t)i}};
         int        rc = engine_submit(p->engine, &r, &seq[i], e);
         if (rc) return rc;

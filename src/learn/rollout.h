@@ -26,6 +26,8 @@ typedef struct RolloutOptions {
     int      samples; /* per prompt */
     int      max_new;
     double   temperature, top_p;
+    const ThinkTags *think; /* NULL: no budget */
+    int      think_budget; /* tokens of thinking, then it is closed */
     uint64_t seed, stream0; /* sample s of prompt p uses stream0 + p*samples + s */
     bool     want_logp;
     bool   (*stop)(void *user);
