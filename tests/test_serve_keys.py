@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""aha serve with keys: what is counted is what answers say, keys and limits that change while it serves, a database that is locked or
+gone, where it may listen.  Prints TAP."""
+import http.client
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import time
+
+import servelib
+from servelib import BIN, PUZZLE, Server, check, main, test
+
+TMP = tempfile.mkdtemp(prefix="aha-serve-keys-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+CHAT = "/v1/chat/completions"
+COUNT = [0]
+
+
+def database():
+    COUNT[0] += 1
+    return os.path.join(TMP, f"{COUNT[0]}.db")
+
+
+def aha(*args, env=None):
+    r = subprocess.run([BIN, *args], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60, env={**os.environ, **(env or {})})
+    return r.returncode, r.stdout, r.stderr
+
+
+def add(db, name, *limits):
+    rc, out, err = aha("keys", "add", name, "--db", db, *limits)
+    check(rc == 0, err)
+    return {"Authorization": "Bearer " + out.strip()}
+
+
+def used(db, name=None):
+    rc, out, err = aha("usage", "--json", "--db", db, *(["--key", name] if name else []))
+    check(rc == 0, err)
+    return json.loads(out)["total"]
+
+
+def chat(s, key, **fields):
+    return s.ask("POST", CHAT, {"model": "aha-tiny", "messages": PUZZLE, "max_tokens": 30, "seed": 1, **fields}, key)
+
+
+def soon(fn, seconds=15):
+    """waits until fn() is true"""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if fn():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s")
+
+
+@test
+def counted():
+    """usage is the sum of what the answers said: plain, from the cache, streamed; a request that is refused counts nothing"""
+    db = database()
+    alice, bob = add(db, "alice"), add(db, "bob")
+    want = {"requests": 0, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "reasoning_tokens": 0}
+
+    def count(u):
+        want["requests"] += 1
+        for name in ("prompt_tokens", "completion_tokens"):
+            want[name] += u[name]
+        want["cached_tokens"] += u.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+        want["reasoning_tokens"] += u.get("completion_tokens_details", {}).get("reasoning_tokens", 0)
+    with Server("--db", db) as s:
+        for fields in ({}, {"seed": 2}, {"max_tokens": 300}):
+            status, _, text = chat(s, alice, **fields)
+            check(status == 200, text)
+            count(json.loads(text)["usage"])
+        check(want["reasoning_tokens"] > 0 and want["completion_tokens"] > 60, want)
+        status, _, text = chat(s, alice, stream=True, stream_options={"include_usage": True})
+        chunks = [json.loads(e[6:]) for e in text.split("\n\n") if e.startswith("data: {")]
+        count([c["usage"] for c in chunks if c.get("usage")][-1])
+        check(chat(s, alice, max_tokens=-1)[0] == 400)
+        check(chat(s, None)[0] == 401)
+        for _ in range(2):
+            check(chat(s, bob)[0] == 200)
+        check(s.stop() == 0, s.said)
+    got = used(db, "alice")
+    check(got == want or {**got, "requests": got["requests"] - 1} == want, got, want)  # the one that was wrong may count as one of no tokens
+    check(used(db, "bob")["requests"] == 2 and used(db)["requests"] == got["requests"] + 2)
+
+
+@test
+def changed():
+    """keys made and revoked while it serves are taken up; without the first key nobody needs one, after the last everybody"""
+    db = database()
+    with Server("--db", db) as s:
+        check(chat(s, None)[0] == 200 and chat(s, {"Authorization": "Bearer sk-anything"})[0] == 200)
+        key = add(db, "alice")
+        soon(lambda: chat(s, None)[0] == 401)
+        check(chat(s, key)[0] == 200 and s.get("/health")[0] == 200)
+        check(chat(s, {"Authorization": key["Authorization"][:-1]})[0] == 401)
+        check(aha("keys", "revoke", "alice", "--db", db)[0] == 0)
+        soon(lambda: chat(s, key)[0] == 401)
+        check("revoked" in chat(s, key)[2] and chat(s, None)[0] == 401)
+        check(s.stop() == 0, s.said)
+        check(key["Authorization"][12:] not in s.said)
+    check(used(db)["requests"] >= 3)
+
+
+@test
+def limited():
+    """429 with the seconds to wait: requests a minute, at the same time, tokens a day; a client that goes frees its place"""
+    db = database()
+    rate, one, few = add(db, "rate", "--rate", "3/min"), add(db, "one", "--concurrent", "1"), add(db, "few", "--tokens-per-day", "40")
+    with Server("--db", db) as s:
+        got = [chat(s, rate, max_tokens=1) for _ in range(4)]
+        check([g[0] for g in got] == [200, 200, 200, 429], [g[0] for g in got])
+        check(1 <= int(got[3][1]["Retry-After"]) <= 20 and "3 requests a minute" in got[3][2], got[3])
+        c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
+        c.request("POST", CHAT, json.dumps({"model": "aha-tiny", "messages": PUZZLE, "stream": True, "temperature": 2, "max_tokens": 3000}),
+                  {"Content-Type": "application/json", **one})
+        c.getresponse().read(200)
+        status, headers, text = chat(s, one)
+        check(status == 429 and headers["Retry-After"] == "1" and "1 requests at a time" in text, status, text)
+        c.sock.close() if c.sock else c.close()
+        soon(lambda: chat(s, one)[0] == 200)
+        check(chat(s, few)[0] == 200)
+        status, headers, text = chat(s, few)
+        check(status == 429 and 1 <= int(headers["Retry-After"]) <= 86400 and "40 tokens a day" in text, status, text)
+        check(s.get("/v1/models", headers=few)[0] == 200)  # what generates nothing is not limited
+        check(s.stop() == 0, s.said)
+
+
+@test
+def troubled():
+    """a database that is locked, then gone: answers come as before, keys are still needed, and what was used is written when it can be"""
+    db = database()
+    key = add(db, "alice")
+    with Server("--db", db) as s:
+        check(chat(s, key)[0] == 200)
+        con = sqlite3.connect(db, isolation_level=None, timeout=10)
+        con.execute("BEGIN IMMEDIATE")
+        t0 = time.monotonic()
+        n = 0
+        while n < 10 or time.monotonic() - t0 < 4:
+            t = time.monotonic()
+            check(chat(s, key, max_tokens=1)[0] == 200)
+            check(time.monotonic() - t < 2, time.monotonic() - t)
+            n += 1
+        con.execute("COMMIT")
+        con.close()
+        soon(lambda: used(db)["requests"] == n + 1)
+        for end in ("", "-wal", "-shm"):
+            if os.path.exists(db + end):
+                os.rename(db + end, db + ".away" + end)
+        time.sleep(1.5)
+        check(chat(s, key)[0] == 200 and chat(s, None)[0] == 401)
+        check(not os.path.exists(db))
+        for end in ("", "-wal", "-shm"):
+            if os.path.exists(db + ".away" + end):
+                os.rename(db + ".away" + end, db + end)
+        soon(lambda: used(db)["requests"] == n + 2, 40)
+        check(s.stop() == 0, s.said)
+        check("locked by another program" in s.said, s.said)
+
+
+@test
+def addresses():
+    """without a key it listens on this machine alone, unless --no-keys says so; a database that cannot be read is no database without keys"""
+    db = database()
+    serve = ["serve", "--port", "0", "--db", db]
+    for host in ("0.0.0.0", "::"):
+        rc, _, err = aha(*serve, "--host", host)
+        check(rc == 2 and "aha keys add" in err and "--no-keys" in err, host, rc, err)
+    with servelib.Server("--db", db, "--host", "0.0.0.0", "--no-keys") as s:
+        check(chat(s, None)[0] == 200)
+    key = add(db, "alice")
+    with servelib.Server("--db", db, "--host", "0.0.0.0") as s:
+        check(chat(s, None)[0] == 401 and chat(s, key)[0] == 200)
+    check(aha("keys", "revoke", "alice", "--db", db)[0] == 0)
+    rc, _, err = aha(*serve, "--host", "0.0.0.0")
+    check(rc == 2 and "no key that works" in err, rc, err)
+    bad = database()
+    with open(bad, "w", encoding="ascii") as f:
+        f.write("no database\n" * 100)
+    state = os.path.join(TMP, "state")
+    os.makedirs(os.path.join(state, "aha", "aha.db"))
+    for args, env in ((["--db", bad], {}), ([], {"AHA_DB": bad}), (["--db", TMP], {}), ([], {"AHA_DB": TMP}), ([], {"XDG_STATE_HOME": state})):
+        rc, _, err = aha("serve", "--port", "0", *args, env=env)
+        check(rc == 1 and ("no SQLite database" in err or "is a folder" in err), args, env, rc, err)
+
+
+if __name__ == "__main__":
+    status = main()
+    shutil.rmtree(TMP, ignore_errors=True)
+    raise SystemExit(status)
