@@ -114,7 +114,7 @@ def limited():
         check([g[0] for g in got] == [200, 200, 200, 429], [g[0] for g in got])
         check(1 <= int(got[3][1]["Retry-After"]) <= 20 and "3 requests a minute" in got[3][2], got[3])
         c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
-        c.request("POST", CHAT, json.dumps({"model": "aha-tiny", "messages": PUZZLE, "stream": True, "temperature": 2, "max_tokens": 3000}),
+        c.request("POST", CHAT, json.dumps({"model": "aha-tiny", "messages": PUZZLE, "stream": True, "logit_bias": {"1": -100}, "repetition_stop": 0, "max_tokens": 1800}),
                   {"Content-Type": "application/json", **one})
         c.getresponse().read(200)
         status, headers, text = chat(s, one)
@@ -183,8 +183,12 @@ def addresses():
     state = os.path.join(TMP, "state")
     os.makedirs(os.path.join(state, "aha", "aha.db"))
     for args, env in ((["--db", bad], {}), ([], {"AHA_DB": bad}), (["--db", TMP], {}), ([], {"AHA_DB": TMP}), ([], {"XDG_STATE_HOME": state})):
-        rc, _, err = aha("serve", "--port", "0", *args, env=env)
+        rc, _, err = aha("serve", "--port", "0", *args, env={"AHA_DB": "", **env})
         check(rc == 1 and ("no SQLite database" in err or "is a folder" in err), args, env, rc, err)
+    with servelib.Server(env={"AHA_DB": "", "XDG_STATE_HOME": "/proc/none"}) as s:  # no place for one: without keys, on this machine
+        check(chat(s, None)[0] == 200 and "usage is not written" in s.said, s.said)
+    rc, _, err = aha("serve", "--port", "0", "--host", "0.0.0.0", env={"AHA_DB": "", "XDG_STATE_HOME": "/proc/none"})
+    check(rc == 2 and "--no-keys" in err, rc, err)
 
 
 if __name__ == "__main__":

@@ -31,13 +31,16 @@ static void ready(void *user, const char *url)
     say("serving %s at %s", a->name, url);
 }
 
-/* Without a database that was asked for by name, a place that cannot be written to is no reason not to serve. */
+/* Where nobody named a database and the usual place cannot have one, that is no reason not to serve.  One that is there and cannot be
+ * read is: it may hold keys, without which everybody could ask. */
 static int open_keys(ServeArgs *a, aha_error *e)
 {
     char path[DATABASE_PATH_CAP];
+    bool named = a->db || *knob_get("AHA_DB"), there;
     int  rc = database_path(a->db, path, sizeof path, e);
+    there = rc == 0 && (file_exists(path) || dir_exists(path));
     if (rc == 0) rc = keys_open(&a->keys, path, NULL, e);
-    if (rc && !a->db && (rc == AHA_ERR_IO || rc == AHA_ERR_ARG)) {
+    if (rc && !named && !there && (rc == AHA_ERR_IO || rc == AHA_ERR_ARG)) {
         say("usage is not written, and there are no keys: %s", e->text);
         rc = keys_open(&a->keys, NULL, NULL, e);
     }
