@@ -104,10 +104,14 @@ static void test_add_list_revoke(void **state)
     assert_int_equal(keys_revoke(db, "alice", &gone, &e), AHA_ERR_ARG);
     assert_non_null(strstr(e.text, "already"));
     add(db, "alice", NO_LIMITS, 0, key[2]); /* the name is free again */
-    key[1][KEY_LEN - 1] ^= 1;
-    assert_int_equal(keys_revoke(db, key[1], &gone, &e), AHA_ERR_ARG); /* a whole key, but none of these */
-    assert_null(strstr(e.text, key[1]));
-    key[1][KEY_LEN - 1] ^= 1;
+    const char last = key[1][KEY_LEN - 1], others[] = {last == 'x' ? 'y' : 'x', '{', 0};
+    for (size_t i = 0; i < sizeof others; i++) { /* a whole key, but none of these; nearly one; a part of one */
+        key[1][KEY_LEN - 1] = others[i];
+        assert_int_equal(keys_revoke(db, key[1], &gone, &e), AHA_ERR_ARG);
+        key[1][KEY_LEN - 1] = 0;
+        assert_null(strstr(e.text, key[1] + KEY_PREFIX_LEN));
+    }
+    key[1][KEY_LEN - 1] = last;
     ASSERT_OK(keys_revoke(db, key[1], &gone, &e), e);
     assert_string_equal(gone.name, "bob");
     ASSERT_OK(keys_revoke(db, "alice", &gone, &e), e); /* the one that works */
@@ -149,9 +153,9 @@ static void test_check(void **state)
     }
     memset(big, 'a', 1 << 20);
     memcpy(big, key[0], KEY_LEN);
-    uint64_t t0 = time_now_ns();
+    double t0 = time_cpu_s();
     for (int i = 0; i < 1000; i++) assert_int_equal(keys_check(k, big, 1 << 20, &none), KEY_UNKNOWN);
-    assert_true(time_now_ns() - t0 < 200000000u); /* refused by its length: hashing them would take seconds */
+    assert_true(time_cpu_s() - t0 < 0.1); /* refused by its length: hashing them takes half a second at least */
     assert_int_equal(os_alloc_guard(false), 0);
     assert_null(none.entry);
     assert_string_equal(keys_name(&none), "-");
@@ -435,7 +439,7 @@ static void test_threads(void **state)
     aha_error   e = {0};
     Crowd       c = {0};
     Thread     *t[THREADS];
-    KeysOptions o = {.poll_ms = 1};
+    KeysOptions o = {.poll_ms = 5};
     KeyDay     *d;
     int         n, sum = 0;
     const char *db = db_fresh();

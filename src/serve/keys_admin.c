@@ -3,7 +3,15 @@
 
 #include "keys_inner.h"
 
-enum { PREFIX_MIN = 8 };
+enum { PREFIX_MIN = 8, PATIENCE_MS = 10000 };
+
+/* A person waits for a busy server to write rather than reads that it did. */
+static int open_patiently(Store *s, const char *db, bool make, aha_error *e)
+{
+    int rc = store_open(s, db, make, e);
+    if (rc == 0) sqlite3_busy_timeout(s->db, PATIENCE_MS);
+    return rc;
+}
 
 /* ---- add ---- */
 static int insert(const Store *s, const KeySpec *spec, const char *key, const uint8_t *hash, aha_error *e)
@@ -46,7 +54,7 @@ int keys_add(const char *db, const KeySpec *spec, char key[KEY_TEXT_CAP], aha_er
     int64_t rows = 0;
     int     rc = spec_check(spec, e);
     key[0] = 0;
-    if (rc == 0) rc = store_open(&s, db, true, e);
+    if (rc == 0) rc = open_patiently(&s, db, true, e);
     if (rc == 0) rc = store_number(&s, "SELECT count(*) FROM keys", &rows, e);
     if (rc == 0 && rows >= KEYS_MAX) rc = error_set(e, AHA_ERR_LIMIT, "database '%s' holds %d keys, the revoked ones too: no more fit", s.path, KEYS_MAX);
     if (rc == 0) rc = key_make(key, e);
@@ -65,7 +73,7 @@ int keys_list(const char *db, KeyInfo **list, int *n, aha_error *e)
     int     rc;
     *list = NULL;
     *n = 0;
-    rc = store_open(&s, db, false, e);
+    rc = open_patiently(&s, db, false, e);
     if (rc == AHA_ERR_STATE && !file_exists(db)) return 0;
     if (rc == 0) rc = store_keys(&s, 0, &row, n, e);
     if (rc == 0 && *n) {
@@ -99,7 +107,7 @@ static int choose(const Match *m, const KeyRow *row, int n, int *at, aha_error *
 {
     int  working = 0, revoked = 0;
     char q[80];
-    error_quote(q, sizeof q, m->what, m->whole ? KEY_PREFIX_LEN : m->n);
+    error_quote(q, sizeof q, m->what, m->n > KEY_PREFIX_LEN && !strncmp(m->what, "aha-", 4) ? KEY_PREFIX_LEN : m->n); /* a key is never shown */
     for (int i = 0; i < n; i++) {
         if (!matches(m, &row[i])) continue;
         if (row[i].info.revoked) {
@@ -134,7 +142,7 @@ int keys_revoke(const char *db, const char *what, KeyInfo *out, aha_error *e)
     int     n = 0, at = 0, rc = 0;
     m.whole = key_shaped(what, m.n);
     if (m.whole) rc = key_hash(what, m.n, m.hash, e);
-    if (rc == 0) rc = store_open(&s, db, false, e);
+    if (rc == 0) rc = open_patiently(&s, db, false, e);
     if (rc == 0) rc = store_keys(&s, 0, &row, &n, e);
     if (rc == 0) rc = choose(&m, row, n, &at, e);
     if (rc == 0) {
@@ -176,7 +184,7 @@ int keys_usage(const char *db, const char *name, int64_t since, KeyDay **list, i
     int           rc;
     *list = NULL;
     *n = 0;
-    rc = store_open(&s, db, false, e);
+    rc = open_patiently(&s, db, false, e);
     if (rc == AHA_ERR_STATE && !file_exists(db)) return 0;
     if (rc == 0)
         rc = store_prepare(&s, &q,
