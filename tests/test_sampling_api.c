@@ -235,10 +235,177 @@ static void test_stop_texts(void **state)
     buf_free(&part[1]);
 }
 
+/* A plain reply is the text itself; stop texts hold across every token border. */
+static void test_plain_reply(void **state)
+{
+    static const char SAID[] = "\n\n make 12</think> 345\xF0\x9F\x8C\x8A 67 ";
+    aha_error         e = {0};
+    int32_t          *ids;
+    int               n;
+    (void)state;
+    ASSERT_OK(aha_tokenize(g_engine, SAID, sizeof SAID - 1, false, &ids, &n, &e), e);
+    for (int way = 0; way < 3; way++) {
+        const aha_bytes   stop[] = {{"45\xF0\x9F\x8C\x8A", 6}, {"!", 1}};
+        aha_reply_options o = AHA_REPLY_OPTIONS_INIT;
+        aha_reply        *r;
+        Buf               all = {0};
+        o.plain = way < 2;
+        o.stop = way == 1 ? stop : NULL;
+        o.n_stop = way == 1 ? 2 : 0;
+        ASSERT_OK(aha_reply_open(&r, g_engine, &o, &e), e);
+        for (int i = 0; i <= n; i++) {
+            aha_part    p;
+            const char *text;
+            size_t      len;
+            if (i < n) ASSERT_OK(aha_reply_push(r, ids[i], &p, &text, &len, &e), e);
+            else ASSERT_OK(aha_reply_end(r, &p, &text, &len, &e), e);
+            assert_int_equal(p, AHA_PART_ANSWER);
+            assert_true(utf8_valid(text, len) && strlen(text) == len);
+            buf_add(&all, text, len);
+        }
+        assert_string_equal(all.data, way == 0 ? SAID : way == 1 ? "\n\n make 12</think> 3" : " make 12</think> 345\xF0\x9F\x8C\x8A 67");
+        assert_int_equal(aha_reply_stopped(r), way == 1 ? 0 : -1);
+        aha_reply_free(r);
+        buf_free(&all);
+    }
+    aha_free(ids);
+}
+
+static void test_chat_with(void **state)
+{
+    static const char *const END[] = {[AHA_THINK_TEMPLATE] = "<｜Assistant｜><think>\n", [AHA_THINK_FORCED] = "<｜Assistant｜><think>\n",
+                                      [AHA_THINK_FREE] = "<｜Assistant｜>", [AHA_THINK_OFF] = "<｜Assistant｜><think>\n\n</think>\n\n"};
+    aha_message      m[] = {{.role = "user", .text = "q", .n_bytes = 1}, {.role = "assistant"}, {.role = "tool", .text = "r", .n_bytes = 1}};
+    aha_tool_call    call = {.name = "f", .arguments = "{}"};
+    aha_chat_options o = AHA_CHAT_OPTIONS_INIT;
+    aha_error        e = {0};
+    int32_t         *ids;
+    int              n;
+    char            *text;
+    size_t           len;
+    bool             open;
+    (void)state;
+    m[1].calls = &call;
+    m[1].n_calls = 1;
+    for (int t = AHA_THINK_TEMPLATE; t <= AHA_THINK_OFF; t++)
+        for (int tools = 0; tools < 2; tools++) {
+            o.think = (aha_think)t;
+            ASSERT_OK(aha_chat_with(g_engine, m, tools ? 3 : 1, &o, &ids, &n, &open, &e), e);
+            ASSERT_OK(aha_detokenize(g_engine, ids, n, &text, &len, &e), e);
+            const char *end = tools ? "<｜tool▁outputs▁end｜>" : END[t]; /* after results it just goes on */
+            assert_true(len > strlen(end));
+            assert_string_equal(text + len - strlen(end), end);
+            assert_int_equal(open, !tools && t <= AHA_THINK_FORCED);
+            aha_free(ids);
+            aha_free(text);
+        }
+    o.think = (aha_think)4;
+    assert_int_equal(aha_chat_with(g_engine, m, 1, &o, &ids, &n, &open, &e), AHA_ERR_ARG);
+    assert_non_null(strstr(e.text, "think is 4"));
+    o.size = 2;
+    assert_int_equal(aha_chat_with(g_engine, m, 1, &o, &ids, &n, &open, &e), AHA_ERR_ARG);
+}
+
+/* ---- several answers ---- */
+static void test_answers_share_their_prompt(void **state)
+{
+    enum { N = 8, LONG = 200 };
+    int32_t            prompt[LONG];
+    aha_seq_options    o = plain(10);
+    aha_sample_options p = AHA_SAMPLE_OPTIONS_INIT;
+    aha_seq           *s[N];
+    aha_seq_status     st = {.size = sizeof st};
+    int                computed = 0;
+    (void)state;
+    random_tokens(prompt, LONG, 1000, 4);
+    o.prompt = prompt;
+    o.n_prompt = LONG;
+    o.sample = &p;
+    p.frequency_penalty = 0.5f;
+    for (int i = 0; i < N; i++) {
+        p.stream = (uint64_t)i;
+        s[i] = submitted(&o);
+    }
+    run(s[0]);
+    for (int i = 0; i < N; i++) {
+        aha_seq_poll(s[i], &st);
+        computed += st.n_prompt - st.prompt_cached;
+        aha_seq_free(s[i]);
+    }
+    assert_int_equal(computed, LONG + N - 1); /* and the last token of each: its logits are needed */
+}
+
+/* ---- callers ---- */
+static void refuse(aha_seq_options o, aha_sample_options p, int code, const char *word)
+{
+    aha_error e = {0};
+    aha_seq  *s = (aha_seq *)1;
+    o.sample = &p;
+    assert_int_equal(aha_seq_submit(g_engine, &o, &s, &e), code);
+    assert_null(s);
+    if (!strstr(e.text, word)) fail_msg("\"%s\" lacks \"%s\"", e.text, word);
+}
+
+static void test_refusals(void **state)
+{
+    static const float       BAD[] = {NAN, INFINITY, -INFINITY, -3, 1e20f};
+    const aha_sample_options fine = AHA_SAMPLE_OPTIONS_INIT;
+    aha_sample_options       p = fine;
+    aha_seq_options          o = plain(4);
+    aha_logit_bias           bias[2] = {{1 << 20, 0}, {3, NAN}};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
+        if (BAD[i] < 0 || !(BAD[i] < 1e30f)) p = fine, p.temperature = BAD[i], refuse(o, p, AHA_ERR_ARG, "temperature");
+        p = fine, p.top_p = BAD[i], refuse(o, p, AHA_ERR_ARG, "top_p");
+        p = fine, p.min_p = BAD[i], refuse(o, p, AHA_ERR_ARG, "min_p");
+        p = fine, p.repetition_penalty = BAD[i], refuse(o, p, AHA_ERR_ARG, "repetition_penalty");
+        p = fine, p.presence_penalty = BAD[i], refuse(o, p, AHA_ERR_ARG, "presence_penalty");
+        p = fine, p.frequency_penalty = BAD[i], refuse(o, p, AHA_ERR_ARG, "frequency_penalty");
+    }
+    p = fine, p.top_k = -1, refuse(o, p, AHA_ERR_ARG, "top_k");
+    p = fine, p.repetition_penalty = 0, refuse(o, p, AHA_ERR_ARG, "repetition_penalty");
+    p = fine, p.bias = bias, p.n_bias = 1, refuse(o, p, AHA_ERR_ARG, "token 1048576");
+    p = fine, p.bias = bias + 1, p.n_bias = 1, refuse(o, p, AHA_ERR_ARG, "bias of token 3");
+    p = fine, p.n_bias = 1, refuse(o, p, AHA_ERR_ARG, "n_bias");
+    o = plain(4), o.n_top = 21, refuse(o, fine, AHA_ERR_ARG, "n_top");
+    o = plain(4), o.think_budget = -2, refuse(o, fine, AHA_ERR_ARG, "think_budget");
+    o = plain(4), o.repeat_min = 1, refuse(o, fine, AHA_ERR_ARG, "repeat_min");
+    o = plain(4), o.think_budget = 1, o.think_end = PROMPT, o.n_think_end = 2, refuse(o, fine, AHA_ERR_ARG, "think_end");
+}
+
+/* A caller compiled against a header that ended before all of this gets what it always got. */
+static void test_older_callers(void **state)
+{
+    struct {
+        aha_sample_options p;
+        aha_seq_options    o;
+    } old, now = {AHA_SAMPLE_OPTIONS_INIT, plain(30)};
+    aha_seq_status st, before;
+    aha_seq       *s[2];
+    (void)state;
+    memset(&old, 0x5a, sizeof old); /* what lies beyond is not theirs */
+    memcpy(&old.p, &now.p, offsetof(aha_sample_options, repetition_penalty));
+    memcpy(&old.o, &now.o, offsetof(aha_seq_options, on_new_token));
+    old.p.size = offsetof(aha_sample_options, repetition_penalty);
+    old.o.size = offsetof(aha_seq_options, on_new_token);
+    old.o.sample = &old.p;
+    now.o.sample = &now.p;
+    s[0] = submitted(&old.o);
+    s[1] = submitted(&now.o);
+    before = run(s[0]);
+    st = run(s[1]);
+    assert_int_equal(before.n_tokens, 30);
+    assert_memory_equal(before.tokens, st.tokens, 30 * sizeof(int32_t));
+    aha_seq_free(s[0]);
+    aha_seq_free(s[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alternatives), cmocka_unit_test(test_budget), cmocka_unit_test(test_stop_texts),
+        cmocka_unit_test(test_alternatives), cmocka_unit_test(test_budget), cmocka_unit_test(test_stop_texts), cmocka_unit_test(test_plain_reply),
+        cmocka_unit_test(test_chat_with), cmocka_unit_test(test_answers_share_their_prompt), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_older_callers),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -106,7 +106,7 @@ static int render(Chat *c, Ids *prompt, bool *think_open, aha_error *e)
     for (int i = 0; i < c->n; i++)
         if (!c->s.builtin || c->turn[i].role == ROLE_SYSTEM || i == c->n - 1)
             m[n++] = (ChatMessage){.role = c->turn[i].role, .text = c->turn[i].text.data, .n = c->turn[i].text.n};
-    rc = gen_prompt(&c->s, m, n, prompt, think_open, e);
+    rc = gen_prompt(&c->s, &c->gen, m, n, prompt, think_open, e);
     mem_free(m);
     return rc;
 }
@@ -117,25 +117,25 @@ static int answer_question(Chat *c, const Buf *question, aha_error *e)
     Ids        prompt = {0};
     SeqRequest r;
     Answer     a;
-    SeqFinish  finish = SEQ_FINISH_NONE;
+    aha_logit_bias bias[OPTION_LIST_MAX];
     Buf       *said = &a.part[REPLY_ANSWER];
     bool       think_open;
-    int        n_new = 0, before = c->n, rc = turn_add(c, ROLE_USER, question->data, question->n, e);
+    int        before = c->n, rc = turn_add(c, ROLE_USER, question->data, question->n, e);
     memset(&a, 0, sizeof a);
     if (rc == 0) rc = render(c, &prompt, &think_open, e);
-    if (rc == 0) rc = gen_request(&c->s, &c->model, &c->gen, &prompt, c->asked++, &r, e);
+    if (rc == 0) rc = gen_request(&c->s, &c->model, &c->gen, &prompt, think_open, c->asked++, bias, &r, e);
     if (rc == 0) {
-        answer_init(&a, c->s.words.tok, think_open, true, c->gen.think_display);
-        rc = gen_reply(&c->s, &r, &a, &finish, &n_new, e);
+        answer_init(&a, c->s.words.tok, think_open, true, &c->gen);
+        rc = gen_reply(&c->s, &r, &a, e);
     }
     if (rc == 0) {
-        gen_explain(&a, finish, n_new, &c->gen);
+        gen_explain(&a, &c->gen);
         builtin_verdict(&c->s, question->data, question->n, said->data, said->n);
         if (said->n) rc = turn_add(c, ROLE_ASSISTANT, said->data, said->n, e);
     }
     if (rc || !said->n) {
         turns_cut(c, before);
-        if (!rc) say("%sthe question is forgotten", finish == SEQ_FINISH_CANCELLED ? "stopped before an answer; " : "");
+        if (!rc) say("%sthe question is forgotten", a.finish == SEQ_FINISH_CANCELLED ? "stopped before an answer; " : "");
     }
     answer_free(&a);
     ids_free(&prompt);
@@ -276,6 +276,7 @@ int cmd_chat(int argc, char **argv)
         OPT_END};
     int status = options_parse(&HELP, options, argc, argv, NULL, 0, NULL);
     if (status != OPTIONS_GO_ON) return status;
+    if ((status = gen_check(&c.gen)) != CLI_DONE) return status;
     gen_seed(&c.gen);
     status = start(&c, &e);
     turns_cut(&c, 0);

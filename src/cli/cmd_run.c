@@ -48,7 +48,7 @@ static void add_calls_json(Buf *b, const Reply *r)
     if (r->n_call) buf_str(b, "]");
 }
 
-static void add_reply_json(Buf *b, const Answer *a, SeqFinish f, size_t n_prompt, int n_new)
+static void add_reply_json(Buf *b, const Answer *a, size_t n_prompt)
 {
     const Buf *t = &a->part[REPLY_THINKING], *w = &a->part[REPLY_ANSWER];
     buf_str(b, "{\"thinking\":");
@@ -56,32 +56,34 @@ static void add_reply_json(Buf *b, const Answer *a, SeqFinish f, size_t n_prompt
     buf_str(b, ",\"answer\":");
     buf_json(b, w->n ? w->data : "", w->n);
     add_calls_json(b, &a->reply);
-    buf_fmt(b, ",\"finish_reason\":\"%s\",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%d,\"total_tokens\":%zu}}\n",
-            finish_name(f), n_prompt, n_new, n_prompt + (size_t)n_new);
+    buf_fmt(b, ",\"finish_reason\":\"%s\",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%d,\"thinking_tokens\":%d,\"total_tokens\":%zu}",
+            finish_name(a->finish), n_prompt, a->n_new, a->n_think, n_prompt + (size_t)a->n_new);
+    if (a->logprobs.n) buf_fmt(b, ",\"logprobs\":%s", a->logprobs.data);
+    buf_str(b, "}\n");
 }
 
 static int run_prompt(ModelSet *s, const RunArgs *a, const Buf *text, const Ids *prompt, bool think_open, aha_error *e)
 {
-    SeqRequest r;
-    Answer     answer;
-    SeqFinish  finish;
-    Buf        json = {0};
-    int        n_new, rc = gen_request(s, &a->model, &a->gen, prompt, 0, &r, e);
-    uint64_t   start = time_now_ns();
+    SeqRequest     r;
+    aha_logit_bias bias[OPTION_LIST_MAX];
+    Answer         answer;
+    Buf            json = {0};
+    int            rc = gen_request(s, &a->model, &a->gen, prompt, think_open, 0, bias, &r, e);
+    uint64_t       start = time_now_ns();
     if (rc) return rc;
-    answer_init(&answer, s->words.tok, think_open, !a->json, a->gen.think_display);
+    answer_init(&answer, s->words.tok, think_open, !a->json, &a->gen);
     interrupt_watch(true);
-    rc = gen_reply(s, &r, &answer, &finish, &n_new, e);
+    rc = gen_reply(s, &r, &answer, e);
     if (rc == 0) {
         if (a->json) {
-            add_reply_json(&json, &answer, finish, prompt->n, n_new);
+            add_reply_json(&json, &answer, prompt->n);
             out_buf(&json);
             buf_free(&json);
         } else {
-            gen_explain(&answer, finish, n_new, &a->gen);
+            gen_explain(&answer, &a->gen);
             builtin_verdict(s, text->data, text->n, answer.part[REPLY_ANSWER].data, answer.part[REPLY_ANSWER].n);
         }
-        log_msg(LOG_INFO, "%zu tokens of prompt, %d of reply in %.2f s; seed %llu", prompt->n, n_new,
+        log_msg(LOG_INFO, "%zu tokens of prompt, %d of reply in %.2f s; seed %llu", prompt->n, answer.n_new,
                 (double)(time_now_ns() - start) / 1e9, (unsigned long long)a->gen.seed);
     }
     answer_free(&answer);
@@ -97,7 +99,7 @@ static int run_one(ModelSet *s, RunArgs *a, aha_error *e)
     int         rc = input_text(a->prompt, &text, NULL, e);
     if (rc == 0) {
         const Buf *ask = builtin_hear(s, text.data, text.n, false, &plain) ? &plain : &text;
-        rc = gen_prompt(s, m, messages(a, ask->data, ask->n, m), &prompt, &think_open, e);
+        rc = gen_prompt(s, &a->gen, m, messages(a, ask->data, ask->n, m), &prompt, &think_open, e);
     }
     if (rc == 0) rc = model_set_engine(s, &a->model, 1, (int)prompt.n + a->gen.max_tokens, e);
     if (rc == 0) rc = run_prompt(s, a, &text, &prompt, think_open, e);
@@ -112,7 +114,8 @@ typedef struct Line {
     const char *text;
     size_t      n;
     Seq        *seq; /* NULL: not under way, or refused */
-    bool        think_open;
+    Engine     *engine;
+    Answer      answer;
     size_t      n_prompt;
     aha_error   error;
 } Line;
@@ -148,6 +151,13 @@ static Line *lines_split(const Buf *text, int *n, aha_error *e)
     return line;
 }
 
+static void on_line_token(void *user, Seq *s, int32_t token, float logp)
+{
+    Line *l = user;
+    (void)logp;
+    if (!answer_push(&l->answer, token)) engine_cancel(l->engine, s);
+}
+
 /* A prompt that cannot be asked leaves its error in its line, and the others go on. */
 static void submit(Lines *b, int i)
 {
@@ -156,11 +166,20 @@ static void submit(Lines *b, int i)
     Ids         prompt = {0};
     Buf         plain = {0};
     SeqRequest  r;
+    bool        think_open;
+    aha_logit_bias bias[OPTION_LIST_MAX];
     bool        other = l->n && builtin_hear(b->s, l->text, l->n, i > 0, &plain);
-    int         rc = gen_prompt(b->s, m, messages(b->a, other ? plain.data : l->text, other ? plain.n : l->n, m), &prompt, &l->think_open, &l->error);
+    int         rc = gen_prompt(b->s, &b->a->gen, m, messages(b->a, other ? plain.data : l->text, other ? plain.n : l->n, m), &prompt, &think_open,
+                                &l->error);
     l->n_prompt = prompt.n;
-    if (rc == 0) rc = gen_request(b->s, &b->a->model, &b->a->gen, &prompt, (uint64_t)i, &r, &l->error);
-    if (rc == 0) rc = engine_submit(b->s->engine, &r, &l->seq, &l->error);
+    if (rc == 0) rc = gen_request(b->s, &b->a->model, &b->a->gen, &prompt, think_open, (uint64_t)i, bias, &r, &l->error);
+    if (rc == 0) {
+        l->engine = b->s->engine;
+        answer_init(&l->answer, b->s->words.tok, think_open, false, &b->a->gen);
+        r.on_token = on_line_token;
+        r.user = l;
+        rc = engine_submit(b->s->engine, &r, &l->seq, &l->error);
+    }
     buf_free(&plain);
     ids_free(&prompt);
 }
@@ -175,16 +194,13 @@ static void write_line(Lines *b, Line *l)
         buf_str(&json, "}\n");
         b->failed++;
     } else {
-        Answer         answer;
-        int            n;
-        const int32_t *id = seq_tokens(l->seq, &n);
-        answer_init(&answer, b->s->words.tok, l->think_open, false, 0);
-        for (int i = 0; i < n; i++) answer_push(&answer, id[i]);
-        answer_end(&answer);
-        add_reply_json(&json, &answer, seq_finish(l->seq), l->n_prompt, n + (seq_stop_token(l->seq) >= 0));
-        if (answer.out_of_memory) json.failed = true;
-        answer_free(&answer);
+        answer_end(&l->answer);
+        answer_take(&l->answer, l->seq);
+        add_reply_json(&json, &l->answer, l->n_prompt);
+        if (l->answer.out_of_memory) json.failed = true;
     }
+    answer_free(&l->answer);
+    memset(&l->answer, 0, sizeof l->answer);
     out_buf(&json);
     buf_free(&json);
     seq_free(l->seq);
@@ -231,7 +247,10 @@ static int run_lines(ModelSet *s, RunArgs *a, aha_error *e)
     if (rc == 0) rc = model_set_engine(s, &a->model, a->batch, 0, e);
     if (rc == 0) rc = run_window(&b, e);
     progress_end(&b.bar);
-    for (int i = 0; b.line && i < b.n; i++) seq_free(b.line[i].seq);
+    for (int i = 0; b.line && i < b.n; i++) {
+        seq_free(b.line[i].seq);
+        answer_free(&b.line[i].answer);
+    }
     if (rc == 0 && b.failed) {
         for (int i = 0; i < b.n; i++)
             if (b.line[i].error.text[0]) {
@@ -249,6 +268,7 @@ static int check_args(RunArgs *a, const char *rest)
 {
     if (a->prompt && rest) return fail_usage("the prompt was given twice, by -p and as '%.40s'", rest);
     if (rest) a->prompt = rest;
+    if (a->gen.logprobs >= 0 && !a->json && (!a->prompt || a->prompt[0] != '@')) return fail_usage("--logprobs go into JSON: --json is expected too");
     if (a->prompt) return CLI_DONE;
     if (term_is(STDIN_FILENO)) return fail_usage("a prompt is expected: -p PROMPT (aha chat holds a conversation)");
     a->prompt = "-";
@@ -269,12 +289,15 @@ int cmd_run(int argc, char **argv)
         OPT_STRING('s', "system", &a.system, "TEXT", "a system text before it"),
         OPT_INT(0, "batch", &a.batch, 1, 4096, "N", "with @FILE: prompts computed at once"),
         OPT_FLAG(0, "json", &a.json, "one object: thinking, answer, finish_reason, usage"),
+        OPT_INT(0, "logprobs", &a.gen.logprobs, 0, AHA_TOP_MAX, "N", "with --json or @FILE: the log-probability of each token, before temperature "
+                "and penalties, and the N likeliest beside it"),
         OPT_GENERATE(&a.gen),
         OPT_ENGINE(&a.model),
         OPT_END};
     int status = options_parse(&HELP, options, argc, argv, &rest, 1, NULL);
     if (status == OPTIONS_GO_ON) status = check_args(&a, rest);
     else return status;
+    if (status == CLI_DONE) status = gen_check(&a.gen);
     if (status) return status;
     gen_seed(&a.gen);
     rc = model_set_open(&s, &a.model, MODEL_WEIGHTS | MODEL_NEEDS_TEXT, &e);

@@ -1,7 +1,9 @@
 /* From a conversation to a reply that is shown as it comes. */
 #include "generate.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,9 +14,53 @@ void gen_seed(GenArgs *g)
     g->has_seed = true;
 }
 
-int gen_prompt(const ModelSet *s, const ChatMessage *m, int n, Ids *out, bool *think_open, aha_error *e)
+static bool force_think(const GenArgs *g) { return g->think && !strcmp(g->think, "force"); }
+
+static Stops *stops_of(const GenArgs *g, aha_error *e)
 {
-    int rc = chat_render(s->words.tok, s->words.form, m, n, true, out, think_open, e);
+    TextRef ref[OPTION_LIST_MAX];
+    Stops  *p = NULL;
+    for (int i = 0; i < g->stop.n; i++) ref[i] = (TextRef){g->stop.item[i], strlen(g->stop.item[i])};
+    if (g->stop.n) stops_new(&p, ref, g->stop.n, e);
+    return p;
+}
+
+/* ID:VALUE */
+static bool read_bias(const char *s, aha_logit_bias *out)
+{
+    char *end;
+    long  id = strtol(s, &end, 10);
+    if (end == s || *end != ':' || id < 0 || id > INT32_MAX || strchr(" \t\n+-", *s)) return false;
+    s = end + 1;
+    *out = (aha_logit_bias){(int32_t)id, strtof(s, &end)};
+    return end != s && !*end && fabsf(out->bias) <= 100;
+}
+
+int gen_check(const GenArgs *g)
+{
+    aha_error      e = {0};
+    aha_logit_bias bias;
+    char           quoted[64];
+    int            budget;
+    Stops         *stops = stops_of(g, &e);
+    stops_free(stops);
+    if (e.code) return fail_usage("--stop: %s", e.text);
+    for (int i = 0; i < g->bias.n; i++)
+        if (!read_bias(g->bias.item[i], &bias))
+            return fail_usage("--bias is '%s', expected a token's id and -100 to 100, as 17:-2.5",
+                              error_quote(quoted, sizeof quoted, g->bias.item[i], strlen(g->bias.item[i])));
+    if (g->think && !force_think(g) && think_budget(g->think, 1, &budget, &e)) return fail_usage("--think: %s; or force", e.text);
+    return CLI_DONE;
+}
+
+int gen_prompt(const ModelSet *s, const GenArgs *g, const ChatMessage *m, int n, Ids *out, bool *think_open, aha_error *e)
+{
+    ChatOptions o = {.add_generation = true};
+    int         budget = -1, rc;
+    if (g->think && !force_think(g)) think_budget(g->think, 1 << 20, &budget, NULL);
+    if (force_think(g)) o.think = CHAT_THINK_FORCED;
+    if (budget == 0) o.think = CHAT_THINK_OFF;
+    rc = chat_render_with(s->words.tok, s->words.form, m, n, &o, out, think_open, e);
     if (rc == 0 && out->n > INT32_MAX) rc = error_set(e, AHA_ERR_LIMIT, "a prompt of %zu tokens", out->n);
     return rc;
 }
@@ -29,8 +75,10 @@ static const char *ctx_advice(const ModelSet *s, const ModelArgs *a, char dst[96
     return dst;
 }
 
-int gen_request(const ModelSet *s, const ModelArgs *a, const GenArgs *g, const Ids *prompt, uint64_t stream, SeqRequest *out, aha_error *e)
+int gen_request(const ModelSet *s, const ModelArgs *a, const GenArgs *g, const Ids *prompt, bool think_open, uint64_t stream,
+                aha_logit_bias bias[OPTION_LIST_MAX], SeqRequest *out, aha_error *e)
 {
+    int     budget = -1, rc = 0;
     char    advice[96];
     int64_t room = (int64_t)s->ctx - (int64_t)prompt->n;
     if (room < 1)
@@ -41,15 +89,24 @@ int gen_request(const ModelSet *s, const ModelArgs *a, const GenArgs *g, const I
                          g->max_tokens, s->ctx, ctx_advice(s, a, advice));
     *out = (SeqRequest){.prompt = prompt->id, .n_prompt = (int)prompt->n, .max_new = g->max_tokens ? g->max_tokens : (int)room,
                         .sample = {(float)g->temperature, (float)g->top_p, g->top_k, (float)g->min_p, g->seed, stream},
-                        .stop = s->words.stop, .n_stop = s->words.n_stop};
-    return 0;
+                        .stop = s->words.stop, .n_stop = s->words.n_stop, .want_logp = g->logprobs >= 0,
+                        .n_top = g->logprobs > 0 ? g->logprobs : 0, .repeat_min = g->stop_repeats ? AHA_REPEAT_DEFAULT : 0,
+                        .think = &s->words.think, .think_open = think_open,
+                        .adjust = {bias, g->bias.n, (float)g->repetition, (float)g->presence, (float)g->frequency}};
+    for (int i = 0; i < g->bias.n; i++) read_bias(g->bias.item[i], &bias[i]);
+    if (g->think && !force_think(g)) rc = think_budget(g->think, out->max_new, &budget, e);
+    out->think_budget = budget;
+    return rc;
 }
 
 /* ---- showing ---- */
-void answer_init(Answer *a, const Tokenizer *t, bool think_open, bool show, int think_display)
+void answer_init(Answer *a, const Tokenizer *t, bool think_open, bool show, const GenArgs *g)
 {
+    int think_display = g->think_display;
     memset(a, 0, sizeof *a);
     reply_init(&a->reply, t, think_open);
+    a->stops = stops_of(g, NULL);
+    a->out_of_memory = g->stop.n && !a->stops;
     a->state = -1;
     a->fd[REPLY_ANSWER] = show ? STDOUT_FILENO : -1;
     a->fd[REPLY_THINKING] = -1;
@@ -93,8 +150,21 @@ static void turn_to(Answer *a, int part)
     a->state = part;
 }
 
-static void take(Answer *a, ReplyPart part)
+/* What came, past the stop texts if it is answer; `last`: nothing follows in this stretch of it. */
+static void pass_stops(Answer *a, ReplyPart part, bool last)
 {
+    Buf all = a->now;
+    if (!a->stops || part != REPLY_ANSWER) return;
+    buf_reset(&a->passed);
+    stops_push(a->stops, a->now.data, a->now.n, &a->passed);
+    if (last) stops_end(a->stops, &a->passed);
+    a->now = a->passed;
+    a->passed = all;
+}
+
+static void take(Answer *a, ReplyPart part, bool last)
+{
+    pass_stops(a, part, last);
     if (a->now.failed) a->out_of_memory = true;
     if (a->out_of_memory || !a->now.n) return;
     buf_add(&a->part[part], a->now.data, a->now.n);
@@ -105,20 +175,26 @@ static void take(Answer *a, ReplyPart part)
     out_flush();
 }
 
-void answer_push(Answer *a, int32_t id)
+static bool stopped(const Answer *a) { return a->stops && stops_hit(a->stops) >= 0; }
+
+bool answer_push(Answer *a, int32_t id)
 {
     ReplyPart part;
+    if (stopped(a)) return false;
     buf_reset(&a->now);
     reply_push(&a->reply, id, &part, &a->now);
-    take(a, part);
+    take(a, part, part == REPLY_ANSWER && a->reply.part == REPLY_THINKING);
+    return !stopped(a);
 }
 
 void answer_end(Answer *a)
 {
     ReplyPart part;
     buf_reset(&a->now);
-    reply_end(&a->reply, &part, &a->now);
-    take(a, part);
+    if (!stopped(a)) {
+        reply_end(&a->reply, &part, &a->now);
+        take(a, part, true);
+    }
     turn_to(a, -1);
     out_flush();
 }
@@ -129,6 +205,53 @@ void answer_free(Answer *a)
     buf_free(&a->part[0]);
     buf_free(&a->part[1]);
     buf_free(&a->now);
+    buf_free(&a->passed);
+    buf_free(&a->logprobs);
+    stops_free(a->stops);
+}
+
+/* ---- what is known of it in the end ---- */
+static void add_logp(Buf *b, const Tokenizer *t, int32_t id, double logp)
+{
+    size_t      n;
+    const char *s = tokenizer_bytes(t, id, &n);
+    buf_fmt(b, "{\"id\":%d,\"token\":", id);
+    buf_json(b, s, n);
+    if (isfinite(logp)) buf_fmt(b, ",\"logprob\":%.7g", logp);
+    else buf_str(b, ",\"logprob\":null");
+}
+
+static void add_logprobs(Answer *a, const Seq *s, int n_tokens)
+{
+    const Tokenizer *t = a->reply.tok;
+    Buf             *b = &a->logprobs;
+    int              n;
+    const int32_t   *id = seq_tokens(s, &n);
+    buf_str(b, "[");
+    for (int i = 0; i < n_tokens; i++) {
+        const aha_token_logp *top = seq_top(s, i);
+        if (i) buf_str(b, ",");
+        add_logp(b, t, i < n ? id[i] : seq_stop_token(s), (double)seq_logp(s)[i]);
+        if (seq_forced(s, i)) buf_str(b, ",\"forced\":true");
+        for (int k = 0; top && k < seq_n_top(s) && top[k].token >= 0; k++) {
+            buf_str(b, k ? "," : ",\"top\":[");
+            add_logp(b, t, top[k].token, (double)top[k].logp);
+            buf_str(b, k + 1 == seq_n_top(s) || top[k + 1].token < 0 ? "}]" : "}");
+        }
+        buf_str(b, "}");
+    }
+    buf_str(b, "]");
+    if (b->failed) a->out_of_memory = true;
+}
+
+void answer_take(Answer *a, const Seq *s)
+{
+    seq_tokens(s, &a->n_new);
+    a->n_new += seq_stop_token(s) >= 0;
+    a->n_think = seq_n_think(s);
+    a->finish = stopped(a) && seq_finish(s) == SEQ_FINISH_CANCELLED ? SEQ_FINISH_STOP : seq_finish(s);
+    a->repeat_period = seq_repeats(s, &a->repeat_tokens);
+    if (seq_logp(s)) add_logprobs(a, s, a->n_new);
 }
 
 /* ---- generating ---- */
@@ -140,6 +263,7 @@ const char *finish_name(SeqFinish f)
 }
 
 typedef struct Listener {
+    Engine  *engine;
     Answer  *answer;
     Progress bar;
 } Listener;
@@ -147,14 +271,14 @@ typedef struct Listener {
 static void on_token(void *user, Seq *s, int32_t token, float logp)
 {
     Listener *l = user;
-    (void)s, (void)logp;
+    (void)logp;
     progress_end(&l->bar);
-    answer_push(l->answer, token);
+    if (!answer_push(l->answer, token)) engine_cancel(l->engine, s);
 }
 
-int gen_reply(ModelSet *s, const SeqRequest *request, Answer *answer, SeqFinish *finish, int *tokens, aha_error *e)
+int gen_reply(ModelSet *s, const SeqRequest *request, Answer *answer, aha_error *e)
 {
-    Listener   l = {.answer = answer};
+    Listener   l = {.engine = s->engine, .answer = answer};
     SeqRequest r = *request;
     Seq       *seq;
     int        rc;
@@ -169,25 +293,27 @@ int gen_reply(ModelSet *s, const SeqRequest *request, Answer *answer, SeqFinish 
     } while (rc > 0);
     progress_end(&l.bar);
     answer_end(answer);
-    *finish = seq_finish(seq);
-    seq_tokens(seq, tokens);
-    *tokens += seq_stop_token(seq) >= 0;
+    answer_take(answer, seq);
     seq_free(seq);
     if (rc == 0 && answer->out_of_memory) rc = error_set(e, AHA_ERR_NOMEM, "no memory for the reply's text");
-    if (rc == 0 && *finish == SEQ_FINISH_ERROR) rc = error_set(e, AHA_ERR_INTERNAL, "the model gave no number: its weights are broken");
+    if (rc == 0 && answer->finish == SEQ_FINISH_ERROR) rc = error_set(e, AHA_ERR_INTERNAL, "the model gave no number: its weights are broken");
     return rc;
 }
 
-void gen_explain(const Answer *a, SeqFinish f, int tokens, const GenArgs *g)
+void gen_explain(const Answer *a, const GenArgs *g)
 {
-    bool nothing = a->part[REPLY_ANSWER].n == 0;
-    char name[80];
+    SeqFinish f = a->finish;
+    bool      nothing = a->part[REPLY_ANSWER].n == 0;
+    char      name[80];
     for (int i = 0; i < a->reply.n_call; i++)
         say("the model calls the function \"%s\", which nobody answers here (aha run --json shows the call)",
             error_quote(name, sizeof name, a->reply.call[i].name, strlen(a->reply.call[i].name)));
     if (f == SEQ_FINISH_LENGTH)
-        say("cut short after %d tokens (%s)%s", tokens, g->max_tokens ? "--max-tokens" : "the context is full, see --ctx",
+        say("cut short after %d tokens (%s)%s", a->n_new, g->max_tokens ? "--max-tokens" : "the context is full, see --ctx",
             nothing ? ", before an answer" : "");
+    else if (f == SEQ_FINISH_REPEAT)
+        say("stopped after %d tokens: the last %d said the same %d again and again%s (--no-stop-repeats lets it)", a->n_new, a->repeat_tokens,
+            a->repeat_period, nothing ? ", before an answer" : "");
     else if (f == SEQ_FINISH_STOP && nothing && !a->reply.n_call)
         say("the model ended its thinking without an answer");
 }

@@ -70,6 +70,14 @@ static int set_float(const Option *o, const char *value)
     return 0;
 }
 
+static int add_to_list(const Option *o, const char *value)
+{
+    OptionList *l = o->to.list;
+    if (l->n == OPTION_LIST_MAX) return fail_usage("--%s is given more than %d times", o->name, OPTION_LIST_MAX);
+    l->item[l->n++] = value;
+    return 0;
+}
+
 static int set_choice(const Option *o, const char *value)
 {
     Buf b = {0};
@@ -96,6 +104,7 @@ static int set_value(const Option *o, const char *value)
     case OPTION_SEED: status = set_seed(o, value); break;
     case OPTION_FLOAT: status = set_float(o, value); break;
     case OPTION_STRING: *o->to.string = value; break;
+    case OPTION_LIST: status = add_to_list(o, value); break;
     case OPTION_CHOICE: status = set_choice(o, value); break;
     default: break;
     }

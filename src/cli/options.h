@@ -15,8 +15,15 @@ typedef enum OptionKind {
     OPTION_SEED,   /* uint64_t; sets a bool too */
     OPTION_FLOAT,
     OPTION_STRING,
+    OPTION_LIST,   /* a string each time it is given */
     OPTION_CHOICE  /* one of a list of names */
 } OptionKind;
+
+enum { OPTION_LIST_MAX = 64 };
+typedef struct OptionList {
+    const char *item[OPTION_LIST_MAX];
+    int         n;
+} OptionList;
 
 typedef struct Option {
     OptionKind  kind;
@@ -29,6 +36,7 @@ typedef struct Option {
         uint64_t    *seed;
         double      *real;
         const char **string;
+        OptionList  *list;
     } to;
     double             lo, hi;
     const char *const *choice; /* NULL-terminated */
@@ -47,6 +55,7 @@ typedef struct Option {
     {.kind = OPTION_FLOAT, .letter = (c), .name = (n), .to.real = (p), .lo = (l), .hi = (u), .arg = (a), .help = (h)}
 #define OPT_STRING(c, n, p, a, h)                                                                                      \
     {.kind = OPTION_STRING, .letter = (c), .name = (n), .to.string = (p), .arg = (a), .help = (h)}
+#define OPT_LIST(n, p, a, h) {.kind = OPTION_LIST, .name = (n), .to.list = (p), .arg = (a), .help = (h)}
 #define OPT_CHOICE(c, n, p, list, a, h)                                                                                \
     {.kind = OPTION_CHOICE, .letter = (c), .name = (n), .to.string = (p), .choice = (list), .arg = (a), .help = (h)}
 #define OPT_END {.kind = OPTION_END}

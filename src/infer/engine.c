@@ -537,6 +537,13 @@ const int32_t *seq_tokens(const Seq *s, int *n)
 }
 const float *seq_logp(const Seq *s) { return s->logp; }
 const aha_token_logp *seq_top(const Seq *s, int i) { return s->top ? s->top + (size_t)i * (size_t)s->n_top : NULL; }
+int  seq_n_top(const Seq *s) { return s->n_top; }
+bool seq_forced(const Seq *s, int i) { return s->forced && i < s->n_tokens - s->n_prompt && s->forced[i]; }
+int  seq_repeats(const Seq *s, int *tokens)
+{
+    *tokens = s->repeat_tokens;
+    return s->repeat_period;
+}
 int seq_n_think(const Seq *s) { return s->think.all; }
 int seq_stop_token(const Seq *s) { return s->stop_token; }
 int seq_prompt_done(const Seq *s)

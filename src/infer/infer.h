@@ -131,6 +131,9 @@ const int32_t *seq_tokens(const Seq *s, int *n);  /* generated so far, without t
 const float   *seq_logp(const Seq *s);            /* as many, and one more for the stop token if it ended by one; NULL unless asked for */
 /* The likeliest tokens of row i of seq_logp: [n_top]; NULL unless asked for */
 const aha_token_logp *seq_top(const Seq *s, int i);
+int            seq_n_top(const Seq *s);
+bool           seq_forced(const Seq *s, int i);   /* token i closed the thinking instead of the model */
+int            seq_repeats(const Seq *s, int *tokens); /* of SEQ_FINISH_REPEAT: the period, and over how many tokens; else 0 */
 int            seq_n_think(const Seq *s);         /* generated tokens that are thinking, tags included */
 int            seq_stop_token(const Seq *s);      /* the id that ended it, or -1 */
 int            seq_prompt_done(const Seq *s);     /* prompt tokens computed by now */
