@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Quantises a model by aha and by ggml (llama.cpp), the same tensors to the same types, and compares what is left of it.
+
+    ~/.cache/aha-venv/bin/python tools/llama_quantising.py BUILD MODEL [--text FILE | --task TASK] [--n N] [--types q4_k,...]
+
+BUILD holds libggml-base.so (the build folder of a llama.cpp checkout, or its bin); MODEL is a Hugging Face folder.  The matrix of
+importance is aha's, made of other samples (or of the first half of FILE) than those that the divergence is measured on.  Per type, without and
+with the matrix: relative error over all tensors of that type, sqrt(sum w (x - y)^2 / sum w x^2) with w 1 and with w the mean squares of
+the columns' inputs; KL divergence from the model."""
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+
+import numpy as np
+from gguf import GGUFReader, GGMLQuantizationType, quants
+
+TYPES = "q8_0,q6_k,q5_k,q4_k,iq4_xs,q4_0,q3_k,q2_k"
+AHA = os.path.abspath(os.environ.get("AHA", "./aha"))
+
+
+def run(*args):
+    return subprocess.run([AHA, *args], check=True, capture_output=True, text=True).stdout
+
+
+def library(build):
+    for d in (build, os.path.join(build, "bin")):
+        path = os.path.join(d, "libggml-base.so")
+        if os.path.exists(path):
+            break
+    lib = ctypes.CDLL(path)
+    lib.ggml_quantize_chunk.restype = ctypes.c_size_t
+    lib.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
+    return lib
+
+
+def ggml_quantize(lib, kind, x, weight):
+    """x [mats, rows, cols], weight [mats, cols] or None -> bytes"""
+    parts = []
+    for i, m in enumerate(np.ascontiguousarray(x, np.float32)):
+        out = np.zeros(m.size * 4, np.uint8)
+        w = None if weight is None else np.ascontiguousarray(weight[i], np.float32)
+        n = lib.ggml_quantize_chunk(int(kind), m.ctypes.data, out.ctypes.data, 0, m.shape[0], m.shape[1], None if w is None else w.ctypes.data)
+        parts.append(out[:n].tobytes())
+    return b"".join(parts)
+
+
+def importance(path):
+    """name -> mean squares [mats, cols]"""
+    t = {x.name: x.data for x in GGUFReader(path).tensors}
+    out = {}
+    for name, sums in t.items():
+        if name.endswith(".in_sum2"):
+            count = t[name[:-len(".in_sum2")] + ".counts"].reshape(-1, 1)
+            mean = sums.reshape(len(count), -1) / np.maximum(count, 1)
+            out[name[:-len(".in_sum2")]] = np.where(count > 0, mean, 1).astype(np.float32)
+    return out
+
+
+def plain_tensors(path):
+    """name -> f32 [mats, rows, cols]"""
+    out = {}
+    for t in GGUFReader(path).tensors:
+        shape = [int(v) for v in t.shape[::-1]]
+        out[t.name] = np.array(t.data, np.float32).reshape([1] * (3 - len(shape)) + shape)
+    return out
+
+
+def by_ggml(lib, ours, to, plain, weights):
+    """a copy of ours whose coded tensors hold what ggml makes of the same numbers"""
+    shutil.copyfile(ours, to)
+    with open(to, "r+b") as f:
+        for t in GGUFReader(ours).tensors:
+            if t.tensor_type in (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16):
+                continue
+            x = plain[t.name]
+            data = ggml_quantize(lib, t.tensor_type, x, weights.get(t.name) if weights else None)
+            assert len(data) == t.n_bytes, (t.name, len(data), t.n_bytes)
+            f.seek(t.data_offset)
+            f.write(data)
+
+
+def errors(path, kind, plain, weights):
+    """(relative error, the same by importance) over the tensors of that type"""
+    sums = np.zeros(4)
+    for t in GGUFReader(path).tensors:
+        if t.tensor_type != kind:
+            continue
+        x = plain[t.name].astype(np.float64)
+        d = (quants.dequantize(t.data, t.tensor_type).reshape(x.shape) - x) ** 2
+        w = weights.get(t.name)
+        sums[:2] += d.sum(), (x ** 2).sum()
+        if w is not None:
+            w = (w / w.mean(axis=1, keepdims=True))[:, None, :]
+            sums[2:] += (w * d).sum(), (w * x ** 2).sum()
+    return np.sqrt(sums[0] / sums[1]), np.sqrt(sums[2] / sums[3])
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("build")
+    p.add_argument("model")
+    p.add_argument("--text")
+    p.add_argument("--task", default="countdown3")
+    p.add_argument("--n", default="128")
+    p.add_argument("--types", default=TYPES)
+    a = p.parse_args()
+    lib = library(a.build)
+    with tempfile.TemporaryDirectory() as d:
+        f32, im, ours, theirs = (os.path.join(d, x) for x in ("f32.gguf", "im.gguf", "ours.gguf", "theirs.gguf"))
+        learn, test = (["--task", a.task, "-n", "256", "--seed", "7"], ["--task", a.task, "-n", a.n])
+        if a.text:
+            with open(a.text, encoding="utf-8", errors="replace") as f:
+                text = f.read()
+            for name, part in (("a", text[:len(text) // 2]), ("b", text[len(text) // 2:])):
+                with open(os.path.join(d, name), "w", encoding="utf-8") as f:
+                    f.write(part)
+            learn, test = [os.path.join(d, "a")], [os.path.join(d, "b")]
+        run("convert", a.model, f32, "--type", "f32")
+        run("imatrix", "-m", a.model, *learn, "-o", im)
+        plain, weights = plain_tensors(f32), importance(im)
+        print("| type | matrix | error: aha | ggml | weighted: aha | ggml | KL: aha | ggml |\n|---|---|---|---|---|---|---|---|", flush=True)
+        worse = 0
+        for kind in a.types.split(","):
+            for matrix in (False, True):
+                run("convert", a.model, ours, "--type", kind, "--force", *(["--imatrix", im] if matrix else []))
+                if all(t.tensor_type != GGMLQuantizationType[kind.upper()] for t in GGUFReader(ours).tensors):
+                    print(f"| {kind} | no row of this model holds whole blocks of it |", flush=True)
+                    break
+                by_ggml(lib, ours, theirs, plain, weights if matrix else None)
+                row = []
+                for path in (ours, theirs):
+                    kl = json.loads(run("eval", "kl", "-m", path, "--base", a.model, *test, "--json"))
+                    row.append((*errors(path, GGMLQuantizationType[kind.upper()], plain, weights), kl["kl"], kl["kl_se"]))
+                (e, w, k, s), (e2, w2, k2, s2) = row
+                worse += e > e2 if not matrix else w > w2
+                print(f"| {kind} | {'yes' if matrix else 'no'} | {e:.5f} | {e2:.5f} | {w:.5f} | {w2:.5f} | {k:.6f} +- {s:.6f} | {k2:.6f} +- {s2:.6f} |", flush=True)
+        print(f"{worse} of the errors that are searched for are larger than ggml's")
+    return worse > 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
