@@ -44,6 +44,12 @@ def chat(s, key, **fields):
     return s.ask("POST", CHAT, {"model": "aha-tiny", "messages": PUZZLE, "max_tokens": 30, "seed": 1, **fields}, key)
 
 
+def metric(s, key, name):
+    status, _, text = s.get("/metrics", headers=key)
+    check(status == 200, text)
+    return float(next(line for line in text.splitlines() if line.startswith(name + " ")).split()[1])
+
+
 def soon(fn, seconds=15):
     """waits until fn() is true"""
     end = time.monotonic() + seconds
@@ -144,6 +150,8 @@ def troubled():
             check(chat(s, key, max_tokens=1)[0] == 200)
             check(time.monotonic() - t < 2, time.monotonic() - t)
             n += 1
+        soon(lambda: n <= metric(s, key, "aha_usage_unwritten_requests") <= n + 1 and metric(s, key, "aha_database_failures") >= 1)
+        check(metric(s, key, "aha_keys") == 1 and metric(s, key, "aha_usage_lost_requests_total") == 0)
         con.execute("COMMIT")
         con.close()
         soon(lambda: used(db)["requests"] == n + 1)

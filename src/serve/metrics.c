@@ -30,6 +30,17 @@ static void value(Buf *out, const char *name, const char *type, const char *help
     buf_fmt(out, "# HELP %s %s\n# TYPE %s %s\n%s %.15g\n", name, help, name, type, name, v);
 }
 
+/* The database of keys and usage: that it cannot be written is seen here before anything is lost. */
+static void keys_text(const Keys *k, Buf *out)
+{
+    KeysStats n;
+    keys_stats(k, &n);
+    value(out, "aha_keys", "gauge", "Keys that work now.", (double)n.usable);
+    value(out, "aha_usage_unwritten_requests", "gauge", "Requests whose usage is in memory and not yet in the database.", (double)n.unwritten);
+    value(out, "aha_usage_lost_requests_total", "counter", "Requests whose usage was lost.", (double)n.lost);
+    value(out, "aha_database_failures", "gauge", "Failures of the database since it last worked.", (double)n.failures);
+}
+
 void metrics_text(Server *s, Buf *out)
 {
     const Metrics *m = &s->m;
@@ -49,6 +60,7 @@ void metrics_text(Server *s, Buf *out)
     value(out, "aha_cache_bytes", "gauge", "Size of the key cache.", (double)s->info.cache_bytes);
     value(out, "aha_resident_bytes", "gauge", "Memory of the process.", (double)os_memory_rss());
     value(out, "aha_start_time_seconds", "gauge", "When the server started, since 1970.", (double)s->started);
+    if (s->o.keys) keys_text(s->o.keys, out);
     histogram_text(&m->first_token, "aha_first_token_seconds", "From a request's arrival to its first token.", out);
     histogram_text(&m->between_tokens, "aha_between_tokens_seconds", "Between the tokens of an answer.", out);
     histogram_text(&m->whole, "aha_request_seconds", "From a request's arrival to the end of its answer.", out);
