@@ -12,7 +12,7 @@
 
 #include "http.h"
 
-enum { MEMORY_PER_CONNECTION = 48 << 10, SWALLOW_MAX = 1 << 20, SEND_BUFFER = 128 << 10, DATA_EVENTS = 64, TLS_LOOK_S = 60 };
+enum { MEMORY_PER_CONNECTION = 48 << 10, SWALLOW_MAX = 1 << 20, SEND_BUFFER = 128 << 10, DATA_EVENTS = 64 };
 
 /* ---- connections ---- */
 static void enter(Conn *c, Phase p)
@@ -303,13 +303,6 @@ static enum MHD_Result begin(Conn *c, const char *url, const char *method, const
     return x->response ? queue_answer(x) : MHD_NO;
 }
 
-static void send_past(const Conn *c, const void *data, size_t n)
-{
-    const union MHD_ConnectionInfo *info = c->h->tls ? MHD_get_connection_info(c->c, MHD_CONNECTION_INFO_GNUTLS_SESSION) : NULL;
-    if (info) (void)!tls_send(info->tls_session, data, n);
-    else if (!c->h->tls) (void)!send(c->fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
 /* The library takes no answer in the middle of a body: this one is written past it, and the connection ends. */
 static enum MHD_Result too_large(Exchange *x)
 {
@@ -408,17 +401,6 @@ static double phase_limit_s(const Conn *c)
     case PHASE_SEND: return x && x->stream ? patience : 4 * patience + (x ? (double)x->whole_bytes / 16384 : 0);
     default: return 0;
     }
-}
-
-/* New files are found by themselves, within a minute, or at once when somebody says so. */
-static void certificate_look(Http *h, uint64_t now)
-{
-    bool      asked = h->s->o.reload && h->s->o.reload(), changed;
-    aha_error e = {0};
-    if (!h->tls || (!asked && now - h->tls_ns < (uint64_t)TLS_LOOK_S * 1000000000u)) return;
-    h->tls_ns = now;
-    if (tls_reload(h->tls, &changed, &e)) log_msg(LOG_WARN, "the certificate was not read again, the one before stays: %s", e.text);
-    else if (changed || asked) log_msg(LOG_WARN, "the certificate %s", changed ? "was read again" : "is the same");
 }
 
 void http_tick(Http *h, uint64_t now)

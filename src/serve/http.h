@@ -72,6 +72,10 @@ void http_stop(Http *h);
 void conn_kill(Conn *c);               /* closed as soon as the library looks at it */
 void exchange_resume(Exchange *x);
 
+/* ---- https (http_tls.c) ---- */
+void certificate_look(Http *h, uint64_t now);                  /* reads it again when it is time, or somebody says so */
+void send_past(const Conn *c, const void *data, size_t n);     /* straight to the client, as far as it takes it */
+
 /* ---- who may ask (http_check.c) ---- 0, or -1: refused */
 int  check_framing(struct MHD_Connection *c, const char *version, uint64_t limit, bool *has_body, Refusal *r);
 int  check_key(const Exchange *x, KeyGrant *g, Refusal *r);
