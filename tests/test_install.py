@@ -305,7 +305,9 @@ def confined():
         raise Skip("this kernel has no such filter")
     check(rc == 0 and (json.loads(out)["thinking"], json.loads(out)["answer"]) == said_by_program(), rc, out, err)
     db = os.path.join(TMP, "confined.db")
-    p = subprocess.Popen([at("bin", "aha"), "serve", "--port", "0"], stderr=subprocess.PIPE, text=True, preexec_fn=fn, env={**os.environ, "AHA_DB": db})
+    name = re.search(r"^ExecStart=\S+ serve \$(\w+)$", unit(), re.M).group(1)  # is in the program's environment too, and must not be taken for a knob
+    p = subprocess.Popen([at("bin", "aha"), "serve", "--port", "0"], stderr=subprocess.PIPE, text=True, preexec_fn=fn,
+                         env={**os.environ, "AHA_DB": db, name: "--port 0"})
     try:
         said = ""
         for line in p.stderr:
