@@ -144,6 +144,31 @@ def slow_readers(s):
     check("aha_requests_cancelled_total 4\n" in s.get("/metrics")[2], s.get("/metrics")[2][:900])
 
 
+@serve_test("--patience", "1", "--parallel", "1")
+def waiting(s):
+    """a stream that waits for its turn says now and then that it is still there; many answers in one request are bounded too"""
+    with s.connect() as first, s.connect() as second:
+        first.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
+        while s.health()[1]["sequences"] < 128:
+            time.sleep(0.01)
+        second.sendall(post({**BODY, "stream": True}))
+        got, t0 = b"", time.monotonic()
+        while b": still working" not in got and time.monotonic() - t0 < 10:
+            got += second.recv(65536)
+        check(status_of(got) == 200 and b": still working" in got and b'"role":"assistant"' in got, got)
+        more = [s.connect() for _ in range(2)]
+        for c in more:
+            c.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
+        with s.connect() as third:
+            time.sleep(0.2)
+            third.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
+            reply = third.recv(65536)
+            check(status_of(reply) == 503 and b"Retry-After" in reply, reply)
+        for c in more:
+            c.close()
+    s.idle()
+
+
 @serve_test("--parallel", "2")
 def hang_ups(s):
     """a client that goes while it waits, while its prompt is read, while it is answered, streaming or not: its slot is free at once"""

@@ -405,13 +405,14 @@ static double phase_limit_s(const Conn *c)
 
 void http_tick(Http *h, uint64_t now)
 {
+    double silent = h->s->o.patience_s < COMMENT_S ? h->s->o.patience_s : COMMENT_S;
     certificate_look(h, now);
     for (Conn *c = h->conns, *next; c; c = next) {
         next = c->next;
         Exchange *x = c->x;
         double    limit = phase_limit_s(c), age = now > c->since_ns ? 1e-9 * (double)(now - c->since_ns) : 0;
         if (x && x->suspended) { /* waits for us */
-            if (!x->stream || age < COMMENT_S) continue;
+            if (!x->stream || age < silent) continue;
             buf_str(&x->out, ": still working\n\n");
             exchange_push(x, false);
         } else if (limit > 0 && age > limit && !c->hung_up) {

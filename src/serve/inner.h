@@ -24,7 +24,7 @@ enum {
     CHOICES_MAX = 128,        /* sequences of one request */
     BODY_SMALL = 256 << 10,   /* larger bodies have a reader of their own */
     BODIES_BYTES_MAX = 256 << 20, /* of all bodies held at one time */
-    COMMENT_S = 10,           /* a stream that has nothing to say says so */
+    COMMENT_S = 10,           /* a stream that has nothing to say says so, or when it was silent for as long as patience lasts */
     CONNECTIONS_MAX = 4096,
     OUT_BYTES_MAX = 4 << 20   /* of a stream that its reader does not take */
 };
@@ -151,6 +151,7 @@ typedef struct Choice {
     aha_reply    *reply;
     Buf           think, answer;   /* whole, or of a stream what is not written yet */
     Buf           logp[2];         /* JSON entries, after commas, by aha_part; likewise */
+    Buf           kept, kept_top;  /* of plain text with log-probabilities: Token and aha_token_logp of all that was taken */
     size_t        n_answer;        /* bytes of the answer so far */
     int           n_think;         /* tokens of the thinking */
     int           n_calls;         /* calls already written */
@@ -265,6 +266,7 @@ struct Server {
     _Atomic(uint64_t) steps, step_ns;  /* steps made; when the last one ended */
     /* the I/O thread's */
     int             n_admitted;  /* requests under way that generate */
+    int             n_answers;   /* sequences that were given to the engine, of tasks that were not freed */
     int             n_tasks;     /* all that were not freed */
     size_t          bodies;      /* bytes */
     bool            draining;

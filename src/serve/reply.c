@@ -70,6 +70,11 @@ void choice_take(Choice *c, const Token *token, const aha_token_logp *top, int n
         c->taken++;
         if (is_enough(c)) atomic_store(&c->enough, true);
         if (n_top < 0 || rc) continue;
+        if (c->task->ask.plain) {
+            buf_add(&c->kept, &token[i], sizeof *token);
+            if (n_top) buf_add(&c->kept_top, top + (size_t)i * (size_t)n_top, (size_t)n_top * sizeof *top);
+            continue;
+        }
         if (c->logp[part].n) buf_str(&c->logp[part], ",");
         token_logprob_json(c->task, &token[i], top + (n_top > 0 ? (size_t)i * (size_t)n_top : 0), n_top, &c->logp[part]);
     }
@@ -96,6 +101,8 @@ void choice_free(Choice *c)
     buf_free(&c->answer);
     buf_free(&c->logp[0]);
     buf_free(&c->logp[1]);
+    buf_free(&c->kept);
+    buf_free(&c->kept_top);
 }
 
 const char *choice_finish_reason(Choice *c)

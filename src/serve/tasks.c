@@ -32,6 +32,7 @@ void task_free(Task *t)
     s->bodies -= t->body_bytes;
     s->n_tasks--;
     if (t->admitted) s->n_admitted--;
+    if (t->sent) s->n_answers -= t->n_choice;
     for (int i = 0; i < t->n_choice; i++) choice_free(&t->choice[i]);
     mem_free(t->choice);
     for (int i = 0; i < t->ask.n_prompt; i++) aha_free(t->ask.prompt[i].id);
@@ -112,9 +113,15 @@ static void prepared(Task *t)
         fail(t, &t->refusal);
     } else if (!t->ask.n_prompt) {
         exchange_answer(t->x, 200, "application/json", &t->whole);
+    } else if (s->n_answers + t->n_choice > s->info.seqs + s->o.queue + CHOICES_MAX) { /* requests are few, but ask for many answers */
+        refuse(&t->refusal, 503, "overloaded", NULL, "%d answers are under way or wait, and this request asks for %d", s->n_answers, t->n_choice);
+        t->refusal.retry_after_s = retry_after(s);
+        s->m.refused_overload++;
+        fail(t, &t->refusal);
     } else {
         if (t->ask.stream) start_stream(t);
         t->away = t->sent = true;
+        s->n_answers += t->n_choice;
         engine_send(s, t);
     }
 }

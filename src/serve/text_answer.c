@@ -57,8 +57,7 @@ static void lists_write(Lists *l, Buf *out)
     buf_str(out, "}");
 }
 
-/* Of the tokens from..taken, and of an echoed prompt's before them.  The engine has ended the choice, or the tokens are those
- * that were taken: nobody writes to them. */
+/* Of the tokens from..taken, and of an echoed prompt's before them. */
 static void logprobs_json(Task *t, Choice *c, int from, size_t at, Buf *out)
 {
     Lists l = {.at = at};
@@ -70,10 +69,11 @@ static void logprobs_json(Task *t, Choice *c, int from, size_t at, Buf *out)
     }
     for (int i = c->prompt->n_bos; t->ask.echo && c->prompt_logp && i < c->prompt->n; i++)
         lists_add(t, &l, c->prompt->id[i], i > 0, c->prompt_logp[i], c->prompt_top ? c->prompt_top + (size_t)i * (size_t)n_top : NULL);
-    pthread_mutex_lock(&t->lock);
-    for (int i = from; i < c->taken; i++)
-        lists_add(t, &l, c->token[i].id, true, c->token[i].logp, n_top > 0 ? c->top + (size_t)i * (size_t)n_top : NULL);
-    pthread_mutex_unlock(&t->lock);
+    const Token          *token = (const Token *)(const void *)c->kept.data; /* an allocation's beginning: aligned for anything */
+    const aha_token_logp *top = (const aha_token_logp *)(const void *)c->kept_top.data;
+    out->failed |= c->kept.failed || c->kept_top.failed;
+    for (int i = from; i < c->taken && !out->failed; i++)
+        lists_add(t, &l, token[i].id, true, token[i].logp, n_top > 0 ? top + (size_t)i * (size_t)n_top : NULL);
     lists_write(&l, out);
 }
 
