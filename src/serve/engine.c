@@ -125,6 +125,7 @@ static void submit(Driver *d, Task *t)
         o.think_open = c->prompt->think_open;
         o.think_budget = t->ask.think_budget;
         o.repeat_min = t->ask.repeat_min;
+        o.group = t->group;
         o.on_new_token = on_new_token;
         o.on_done = on_done;
         o.user = c;

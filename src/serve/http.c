@@ -243,6 +243,16 @@ static int check_route(Exchange *x, bool other, Refusal *r)
                  : refuse(r, 404, "not_found", NULL, "there is nothing at %s", quoted);
 }
 
+static uint64_t group_of(const Exchange *x, const KeyGrant *grant)
+{
+    if (grant->entry) return hash64(&grant->entry, sizeof grant->entry, 1);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->conn->c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr          *a = info ? info->client_addr : NULL;
+    if (a && a->sa_family == AF_INET) return hash64(&((const struct sockaddr_in *)(const void *)a)->sin_addr, sizeof(struct in_addr), 2);
+    if (a && a->sa_family == AF_INET6) return hash64(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr, 8, 3); /* a network */
+    return 0;
+}
+
 /* A request that generates counts: it must fit in, and its key must have something left. */
 static int admit_work(Exchange *x, const KeyGrant *grant, Refusal *r)
 {
@@ -253,6 +263,7 @@ static int admit_work(Exchange *x, const KeyGrant *grant, Refusal *r)
     if (!(x->task = task_new(s, x->route, x))) return refuse(r, 503, "overloaded", NULL, "no memory for a request");
     if (!generates) return 0;
     x->task->grant = *grant;
+    x->task->group = group_of(x, grant);
     KeyAdmit a = s->o.keys ? keys_admit(s->o.keys, &x->task->grant, 0, &why) : KEY_ADMITTED;
     if (a == KEY_ADMITTED) {
         x->task->admitted = true;

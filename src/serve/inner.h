@@ -199,6 +199,7 @@ struct Task {
     bool         sent;      /* it was given to the engine */
     bool         admitted;  /* counted among those under way */
     KeyGrant     grant;     /* of the key that asks */
+    uint64_t     group;     /* who asks, for the engine's fairness: the key, or without one the address */
     int          n_ended;
 };
 void task_free(Task *t);
