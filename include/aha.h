@@ -69,8 +69,9 @@ typedef struct aha_options {
     int         chunk;       /* prompt tokens of one sequence in a step; 0: 128 */
     int         ctx;         /* positions of one sequence, prompt and answer; 0: what the model was made for, at most 4096 */
     int         seqs;        /* sequences decoding at once, others wait; 0: 64 */
-    int64_t     cache_bytes; /* of keys and values; 0: enough for all of that, at most half of the memory */
-    const char *kv_type;     /* "f32" (or NULL), "bf16", "f16": smaller, and rounds */
+    int64_t     cache_bytes; /* of keys, values and what finding them takes: never exceeded; 0: enough for all of that, at most half of the
+                              * memory */
+    const char *kv_type;     /* "f32" (or NULL); "bf16", "f16", "q8_0" (heads of 32 columns or multiples): smaller, and round */
     const char *cpu;         /* newest instruction set to use: "ref", "avx2", "avx512"; NULL: AHA_CPU, or the best there is */
     bool        draft;       /* guess a token ahead with the model's own draft layer, if it has one: the same tokens in fewer steps */
 } aha_options;
@@ -248,6 +249,35 @@ AHA_API int aha_engine_run(aha_engine *g, aha_error *e); /* steps until all are 
  * row (NULL: none) is called with the logits [vocab] of each position, ascending; they are valid during the call. */
 AHA_API int aha_engine_score(aha_engine *g, const int32_t *tokens, int n, float *logp,
                              void (*row)(void *user, int i, const float *logits), void *user, aha_error *e);
+
+/* ---- the key cache ---- in the thread that steps; not from callbacks (aha_engine_get_stats may be) ----
+ * Keys and values lie in pages of page_tokens positions.  A full page can be found again by another sequence with the same
+ * beginning, until the room is needed. */
+typedef struct aha_engine_stats {
+    size_t  size;
+    int64_t steps, rows;      /* batches computed, and their rows */
+    int64_t prompt_tokens;    /* of prompts, computed */
+    int64_t cached_tokens;    /* of prompts, found instead */
+    int64_t new_tokens;       /* generated */
+    int64_t preempted;        /* sequences sent back to wait, whose keys are found or computed again */
+    int64_t drafted, accepted; /* guesses of the draft layer; of those, right */
+    int     seqs_active, seqs_waiting, groups; /* now; groups of those */
+    int     page_tokens;
+    int64_t page_bytes;
+    int     pages;            /* in all: those that hold nothing, that sequences hold, that nobody holds but that can be found */
+    int     pages_empty, pages_held, pages_findable;
+} aha_engine_stats;
+/* Since the engine was opened.  Fills stats, whose size must be set; fields that an older caller does not know are left out. */
+AHA_API void aha_engine_get_stats(const aha_engine *g, aha_engine_stats *stats);
+/* Writes the pages that can be found to a file, the last used first, as far as it stays within bytes_max (0: all of them), so that
+ * another engine over the same model and options continues conversations without computing them again: a prompt then costs a
+ * read.  Whoever reads the file reads the conversations: it is its owner's alone.  Replaced whole or not at all; not written
+ * when there is no page.  Returns how many pages it has; AHA_ERR_IO, _NOMEM, _ARG, _STATE. */
+AHA_API int aha_engine_cache_save(aha_engine *g, const char *path, int64_t bytes_max, aha_error *e);
+/* Reads such a file into empty pages, as many as there are; nothing is given up for it.  Returns how many were read.
+ * AHA_ERR_UNSUPPORTED: it is of another model, instruction set, kv_type or version, and says which; AHA_ERR_FORMAT: it is damaged;
+ * AHA_ERR_IO, _NOMEM, _STATE.  With an error nothing of it is used. */
+AHA_API int aha_engine_cache_load(aha_engine *g, const char *path, aha_error *e);
 
 /* ---- text ---- AHA_ERR_STATE when the model came without a tokenizer ---- */
 /* Memory that the library gave out: ids, text. */

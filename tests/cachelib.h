@@ -8,7 +8,7 @@ typedef struct KvType {
     const char *name;
     Dtype       type;
 } KvType;
-static const KvType KV_ALL[] = {{"f32", DT_F32}, {"bf16", DT_BF16}, {"f16", DT_F16}};
+static const KvType KV_ALL[] = {{"f32", DT_F32}, {"bf16", DT_BF16}, {"f16", DT_F16}, {"q8_0", DT_Q8_0}};
 enum { N_KV = sizeof(KV_ALL) / sizeof(KV_ALL[0]) };
 
 /* Of a golden model's architecture; grouped queries or a latent, with heads of 32 and more columns and 512 positions. */

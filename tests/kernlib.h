@@ -87,6 +87,12 @@ static void fill_typed(Dtype t, void *dst, size_t n, NumKind kind)
     uint16_t *h = dst;
     if (t == DT_F32)
         fill(dst, n, kind);
+    else if (t == DT_Q8_0)
+        for (size_t i = 0; i < n / KV_Q8_COLS; i++) {
+            uint8_t *b = (uint8_t *)dst + i * KV_Q8_BYTES;
+            fill_typed(DT_F16, b, 1, kind);
+            for (int j = 0; j < KV_Q8_COLS; j++) b[2 + j] = (uint8_t)rng_u32(&rnd);
+        }
     else
         for (size_t i = 0; i < n; i++) {
             float f = number(kind);

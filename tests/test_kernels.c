@@ -209,11 +209,11 @@ static const void **pages_cached(const AttnArgs *a, int len, int cols, NumKind k
 {
     int          n = (len + KV_PAGE - 1) / KV_PAGE;
     const void **p = guarded((size_t)n * sizeof *p);
-    size_t       size = a->type == DT_F32 ? 4 : 2;
+    size_t       size = kv_bytes(a->type, (size_t)(KV_PAGE * cols));
     for (int i = 0; i < n; i++) {
         int   rows = len - i * KV_PAGE < KV_PAGE ? len - i * KV_PAGE : KV_PAGE;
-        char *page = guarded((size_t)(KV_PAGE * cols) * size);
-        memset(page, 0xff, (size_t)(KV_PAGE * cols) * size);
+        char *page = guarded(size);
+        memset(page, 0xff, size);
         fill_typed(a->type, page, (size_t)(rows * cols), kind);
         p[i] = page;
     }
@@ -229,10 +229,15 @@ static const void **pages_packed(const float *x, int64_t row, int row0, int len)
 
 static AttnCase attn_case(NumKind kind, bool backward)
 {
-    static const Dtype TYPES[] = {DT_F32, DT_F16, DT_BF16};
-    bool               cached = !backward && coin(), in_k = rng_below(&rnd, 4) == 0, wide = rng_below(&rnd, 12) == 0;
+    static const Dtype TYPES[] = {DT_F32, DT_F16, DT_BF16, DT_Q8_0};
+    Dtype              type = !backward && coin() ? TYPES[rng_below(&rnd, 4)] : DT_COUNT; /* COUNT: a packed batch */
+    bool               cached = type != DT_COUNT, in_k = rng_below(&rnd, 4) == 0, wide = rng_below(&rnd, 12) == 0;
     int                G = in_k ? 1 : pick(1, 3), per = rng_below(&rnd, 8) ? pick(1, 8) : pick(60, 70), H = G * per;
     int                dk = wide ? 300 : width(70), dv = in_k ? pick(1, dk) : width(wide ? 300 : 70), spans = pick(1, 3), T = 0, n = 0;
+    if (type == DT_Q8_0) { /* whole blocks */
+        dk = (dk + 31) / 32 * 32;
+        dv = (dv + 31) / 32 * 32;
+    }
     AttnCase           c = {.item = guarded(sizeof(int) * 3 * 65536)};
     AttnArgs          *a = &c.a[0];
     KeySpan           *s = guarded((size_t)spans * sizeof *s);
@@ -242,11 +247,11 @@ static AttnCase attn_case(NumKind kind, bool backward)
     for (int h = pick(1, per); !backward && coin() && h <= per; h++)
         if (per % h == 0) a->heads = h;
     a->tile = a->heads >= 64 ? 1 : rng_below(&rnd, 4) ? 64 / a->heads : pick(1, 64 / a->heads);
-    a->type = cached ? TYPES[rng_below(&rnd, 3)] : DT_F32;
+    a->type = cached ? type : DT_F32;
     a->q_head = dk + (G == 1 || cached ? pick(0, 3) : 0);
     a->q_row = H * a->q_head + pick(0, 3);
-    a->key_row = G * dk + pick(0, 3);
-    a->val_row = in_k ? a->key_row : G * dv + pick(0, 3);
+    a->key_row = G * dk + (type == DT_Q8_0 ? 32 * pick(0, 1) : pick(0, 3));
+    a->val_row = in_k ? a->key_row : G * dv + (type == DT_Q8_0 ? 32 * pick(0, 1) : pick(0, 3));
     a->out_row = H * dv + pick(0, 3);
     for (int i = 0; i < spans; i++) {
         s[i] = (KeySpan){T, per > 8 ? pick(1, 40) : pick(1, 100), cached ? pick(0, 70) : 0, NULL, NULL};

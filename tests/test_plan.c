@@ -1,5 +1,5 @@
 /* What is planned before there is an engine, or a weight, is what is allocated. */
-#include "enginelib.h"
+#include "cachelib.h"
 
 #include <dirent.h>
 
@@ -36,6 +36,17 @@ static void test_golden_models(void **state)
         plan_equals_engine(GOLDEN[i], m, m);
         model_free(m);
     }
+}
+
+static void test_kv_types(void **state)
+{
+    (void)state;
+    for (int t = 0; t < N_KV; t++)
+        for (int latent = 0; latent < 2; latent++) {
+            Model *m = wide_model(latent, KV_ALL[t].type);
+            plan_equals_engine(KV_ALL[t].name, m, m);
+            model_free(m);
+        }
 }
 
 static Model *shape_of(const Model *m, Dtype type, bool whole, ModelFileSize *size)
@@ -128,8 +139,8 @@ static void test_every_type(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden_models), cmocka_unit_test(test_shapes), cmocka_unit_test(test_gguf_models),
-                                       cmocka_unit_test(test_every_type)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden_models), cmocka_unit_test(test_kv_types), cmocka_unit_test(test_shapes),
+                                       cmocka_unit_test(test_gguf_models), cmocka_unit_test(test_every_type)};
     aha_error e = {0};
     int       rc;
     g_k = cpu_kernels(NULL, &e);

@@ -58,6 +58,7 @@ typedef struct File {
 typedef struct Map { /* a read-only mapping of a whole file */
     const uint8_t *data;
     size_t         size;
+    int64_t        written_ns; /* when the file was last written, since 1970 */
 } Map;
 
 /* Opens a regular file for reading; never blocks: a FIFO, device, folder or socket is AHA_ERR_FORMAT naming what it is. */

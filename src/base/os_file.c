@@ -169,6 +169,12 @@ int file_sync(const File *f, aha_error *e)
     return 0;
 }
 
+static int64_t written_ns(const File *f)
+{
+    struct stat st;
+    return fstat(f->fd, &st) ? 0 : (int64_t)st.st_mtime * 1000000000 + st.st_mtim.tv_nsec;
+}
+
 int file_map(Map *m, const char *path, aha_error *e)
 {
     static const uint8_t empty[1];
@@ -181,7 +187,7 @@ int file_map(Map *m, const char *path, aha_error *e)
         if ((uint64_t)f.size > SIZE_MAX) errno = ENOMEM;
         else if (!faulted(OS_FAULT_MAP, ENOMEM)) p = mmap(NULL, (size_t)f.size, PROT_READ, MAP_SHARED, f.fd, 0);
         if (p == MAP_FAILED) rc = io_error(e, "map", path);
-        else *m = (Map){.data = p, .size = (size_t)f.size};
+        else *m = (Map){.data = p, .size = (size_t)f.size, .written_ns = written_ns(&f)};
     }
     file_close(&f);
     return rc;

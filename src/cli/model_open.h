@@ -27,7 +27,7 @@ extern const char *const KV_TYPES[], *const CPU_NAMES[];
     OPT_SIZE(0, "ctx", &(a)->ctx, 16, 1 << 30, "N", "positions of one conversation, prompt and answer; without it what the model "  \
              "was made for, at most 32k, and what half of the memory holds"),                                          \
     OPT_INT(0, "chunk", &(a)->chunk, 1, 1 << 16, "N", "prompt tokens computed at once; without it 128. The result is the same"),  \
-    OPT_CHOICE(0, "kv", &(a)->kv, KV_TYPES, "TYPE", "how keys and values are kept: 16 bits take half the memory and round"),  \
+    OPT_CHOICE(0, "kv", &(a)->kv, KV_TYPES, "TYPE", "how keys and values are kept: bf16 and f16 take half the memory and round, q8_0 a quarter"),  \
     OPT_FLAG(0, "draft", &(a)->draft, "guess a token ahead with the model's own draft layer, where it has one: the same answer, "  \
              "perhaps sooner"),                                                                                        \
     OPT_MACHINE(a),                                                                                                    \

@@ -53,11 +53,23 @@ static INLINE void rows_typed(Dtype t, const void *src, int64_t row, int64_t off
         if (i < cols) v_store_m(dst + i, m_first(cols - i), v_load_tn(t, src, at + i, cols - i));
     }
 }
+static void rows_q8(const void *src, int64_t row, int64_t off, int n, int cols, float *dst)
+{
+    for (int r = 0; r < n; r++, dst += cols) {
+        const uint8_t *b = (const uint8_t *)src + (r * row + off) / KV_Q8_COLS * KV_Q8_BYTES;
+        for (int i = 0; i < cols; i += KV_Q8_COLS, b += KV_Q8_BYTES) {
+            v16 d = v_set(half_to_float(b));
+            v_store(dst + i, v_mul(v_load_i8(b + 2), d));
+            v_store(dst + i + 16, v_mul(v_load_i8(b + 18), d));
+        }
+    }
+}
 static void rows_floats(Dtype t, const void *src, int64_t row, int64_t off, int n, int cols, float *dst)
 {
     switch (t) {
     case DT_F16: rows_typed(DT_F16, src, row, off, n, cols, dst); break;
     case DT_BF16: rows_typed(DT_BF16, src, row, off, n, cols, dst); break;
+    case DT_Q8_0: rows_q8(src, row, off, n, cols, dst); break;
     default: rows_typed(DT_F32, src, row, off, n, cols, dst); break;
     }
 }

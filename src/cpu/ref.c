@@ -1,6 +1,8 @@
 /* The reference table, and the kernels that copy or round: nothing is summed here. */
 #include "ref.h"
 
+#include <float.h>
+
 void kernels_init_ref(Kernels *k)
 {
 #define X(name, isa) k->name = name##_ref;
@@ -76,12 +78,52 @@ static void store(Dtype t, void *dst, int64_t i, real v)
     }
 }
 
+/* 32 columns as a block of Q8_0 (kernels.h) */
+static void store_q8(uint8_t *dst, const real *x)
+{
+    float    max = 0, d;
+    bool     number = true;
+    uint16_t half;
+    for (int i = 0; i < KV_Q8_COLS; i++) {
+        float v = (float)x[i], size = v < 0 ? -v : v;
+        number &= size <= FLT_MAX;
+        if (size > max) max = size;
+    }
+    half = f32_to_f16(max / 127);
+    d = f16_to_f32(half);
+    if (!number || d > FLT_MAX) half = 0x7e00;
+    memcpy(dst, &half, sizeof half);
+    for (int i = 0; i < KV_Q8_COLS; i++) {
+        float q = half == 0x7e00 || d == 0 ? 0 : (float)x[i] / d;
+        q = q > 127 ? 127 : q < -127 ? -127 : q;
+        dst[2 + i] = (uint8_t)(int8_t)(q + (q < 0 ? -0.5f : 0.5f));
+    }
+}
+
+static void kv_store_q8(const KvStoreArgs *a, int64_t r)
+{
+    for (int i = 0; i < a->cols; i += KV_Q8_COLS) store_q8((uint8_t *)a->dst[r] + i / KV_Q8_COLS * KV_Q8_BYTES, &a->x[r * a->x_row + i]);
+}
+
 REF(kv_store)
 {
     const KvStoreArgs *a = args;
     (void)scratch;
+    if (a->to == DT_Q8_0) {
+        for (int64_t r = i0; r < i1; r++) kv_store_q8(a, r);
+        return;
+    }
     for (int64_t r = i0; r < i1; r++)
         for (int i = 0; i < a->cols; i++) store(a->to, a->dst[r], i, a->x[r * a->x_row + i]);
+}
+
+static void round_q8(real *x, int cols)
+{
+    for (int i = 0; i < cols; i += KV_Q8_COLS) {
+        uint8_t block[KV_Q8_BYTES];
+        store_q8(block, x + i);
+        for (int j = 0; j < KV_Q8_COLS; j++) x[i + j] = (real)ref_load_q8(block, j);
+    }
 }
 
 REF(round)
@@ -89,6 +131,10 @@ REF(round)
     const RoundArgs *a = args;
     (void)scratch;
     if (a->type == DT_F32) return;
+    if (a->type == DT_Q8_0) {
+        for (int64_t r = i0; r < i1; r++) round_q8(&a->x[r * a->x_row], a->cols);
+        return;
+    }
     for (int64_t r = i0; r < i1; r++)
         for (int i = 0; i < a->cols; i++) {
             real *x = &a->x[r * a->x_row + i], h; /* h: room for any type */

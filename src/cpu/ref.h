@@ -7,12 +7,21 @@
 /* Columns [col0, col0 + n) of the stored row `row` of a coded B, row 0 being where b points (ref_gemm.c) */
 void gemm_decode(const GemmArgs *a, int64_t row, int64_t col0, int n, float *dst);
 
-/* element i of data of a type that linear, embed or the cache may hold; not of a coded one */
+static inline float ref_load_q8(const void *p, int64_t i)
+{
+    const uint8_t *b = (const uint8_t *)p + i / KV_Q8_COLS * KV_Q8_BYTES;
+    uint16_t       d;
+    memcpy(&d, b, sizeof d);
+    return (float)(int8_t)b[2 + i % KV_Q8_COLS] * f16_to_f32(d);
+}
+
+/* element i of data of a type that linear, embed or the cache may hold; of the coded ones only of the cache's Q8_0 */
 static inline real ref_load(Dtype t, const void *p, int64_t i)
 {
     switch (t) {
     case DT_F16: return (real)f16_to_f32(((const uint16_t *)p)[i]);
     case DT_BF16: return (real)bf16_to_f32(((const uint16_t *)p)[i]);
+    case DT_Q8_0: return (real)ref_load_q8(p, i);
     default: return ((const real *)p)[i];
     }
 }

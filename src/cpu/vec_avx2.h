@@ -124,6 +124,20 @@ static INLINE v16 v_load_tn(Dtype t, const void *p, int64_t i, int n)
     return v_load_t(t, h, 0);
 }
 
+/* the f16 at p */
+static INLINE float half_to_float(const void *p)
+{
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return _cvtsh_ss(h);
+}
+/* sixteen numbers of 8 bits, as floats */
+static INLINE v16 v_load_i8(const void *p)
+{
+    return (v16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p))),
+                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)((const char *)p + 8))))};
+}
+
 /* columns of a transpose step */
 static INLINE int transpose_cols(Dtype t)
 {

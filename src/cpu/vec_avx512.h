@@ -77,6 +77,18 @@ static INLINE v16 v_load_t(Dtype t, const void *p, int64_t i)
         return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(h + i))), 16));
     return v_load((const float *)p + i);
 }
+/* the f16 at p */
+static INLINE float half_to_float(const void *p)
+{
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return _cvtsh_ss(h);
+}
+/* sixteen numbers of 8 bits, as floats */
+static INLINE v16 v_load_i8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
 /* the first n of them, the rest 0 */
 static INLINE v16 v_load_tn(Dtype t, const void *p, int64_t i, int n)
 {

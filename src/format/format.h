@@ -51,6 +51,7 @@ const TensorInfo *weights_at(const WeightFile *w, int i);
 const TensorInfo *weights_find(const WeightFile *w, const char *name);
 const char *weights_metadata(const WeightFile *w, const char *key); /* of __metadata__; NULL when absent */
 size_t weights_bytes(const WeightFile *w);
+uint64_t weights_stamp(const WeightFile *w); /* of its files' sizes and times: another number when one was written meanwhile; from memory 0 */
 /* From now on the data will be read, not only the headers and a tensor here and there: the system may read ahead. */
 void weights_expect_all(const WeightFile *w);
 bool weights_is_gguf(const WeightFile *w);

@@ -46,6 +46,16 @@ size_t weights_bytes(const WeightFile *w)
     return w->bytes;
 }
 
+uint64_t weights_stamp(const WeightFile *w)
+{
+    uint64_t h = 0;
+    for (int i = 0; i < w->n_map; i++) {
+        int64_t file[2] = {(int64_t)w->map[i].size, w->map[i].written_ns};
+        h = hash64(file, sizeof file, h);
+    }
+    return h;
+}
+
 bool weights_is_gguf(const WeightFile *w)
 {
     return w->gguf;

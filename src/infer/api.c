@@ -38,7 +38,7 @@ void aha_log_set(aha_log_fn fn, void *user, aha_log_level min)
 static const struct {
     const char *name;
     Dtype       type;
-} KV_TYPES[] = {{"f32", DT_F32}, {"bf16", DT_BF16}, {"f16", DT_F16}};
+} KV_TYPES[] = {{"f32", DT_F32}, {"bf16", DT_BF16}, {"f16", DT_F16}, {"q8_0", DT_Q8_0}};
 
 static int kv_type_of(aha_engine *g, const char *name, Dtype *out, aha_error *e)
 {
@@ -50,7 +50,7 @@ static int kv_type_of(aha_engine *g, const char *name, Dtype *out, aha_error *e)
             *out = KV_TYPES[i].type;
             return 0;
         }
-    return error_set(e, AHA_ERR_ARG, "kv_type is \"%s\", expected f32, bf16 or f16", error_quote(quoted, sizeof quoted, name, strlen(name)));
+    return error_set(e, AHA_ERR_ARG, "kv_type is \"%s\", expected f32, bf16, f16 or q8_0", error_quote(quoted, sizeof quoted, name, strlen(name)));
 }
 
 static void count_parameters(aha_engine *g)
@@ -70,14 +70,14 @@ static void count_parameters(aha_engine *g)
 static int start(aha_engine *g, const aha_options *o, aha_error *e)
 {
     EngineOptions eo = {.chunk = o->chunk, .seqs_max = o->seqs, .ctx_max = o->ctx, .draft = o->draft};
-    size_t        page = g->model->kv_shape.page_bytes;
     aha_error     why = {AHA_ERR_NOMEM, "no threads"};
     if (o->seqs > 512) eo.batch_max = o->seqs;
     if (o->cache_bytes < 0) return error_set(e, AHA_ERR_ARG, "cache_bytes is %lld, expected 0 or more", (long long)o->cache_bytes);
     if (o->cache_bytes) {
-        uint64_t n = (uint64_t)o->cache_bytes / page;
-        if (n < 1) return error_set(e, AHA_ERR_ARG, "cache_bytes is %lld, a page of %d positions is %zu", (long long)o->cache_bytes, KV_PAGE, page);
-        eo.pages = n > INT32_MAX ? INT32_MAX : (int)n;
+        eo.pages = kvcache_fit(g->model, (uint64_t)o->cache_bytes);
+        if (eo.pages < 1)
+            return error_set(e, AHA_ERR_ARG, "cache_bytes is %lld, a page of %d positions is %zu and some lists", (long long)o->cache_bytes,
+                             KV_PAGE, g->model->kv_shape.page_bytes);
     }
     if (!(g->pool = pool_new(o->threads, &why))) return error_set(e, why.code, "%s", why.text);
     count_parameters(g);

@@ -12,6 +12,8 @@ struct aha_engine {
     const Kernels *kernels;
     const char    *kv_type;
     int64_t        parameters, active;
+    uint64_t       fingerprint; /* of the model, once `stamped` */
+    bool           stamped;
 };
 
 /* The caller's struct of `size` bytes over the defaults in dst [n]: fields that it does not know keep theirs. */

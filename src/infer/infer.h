@@ -20,6 +20,8 @@ int  kvcache_pages_free(const KvCache *k);  /* free or reclaimable */
 int  kvcache_pages_total(const KvCache *k);
 size_t kvcache_bytes(const Model *m, int n_pages);
 size_t kvcache_memory(const Model *m, int n_pages); /* the same with what finding them takes */
+/* The most pages that `bytes` hold with all that belongs to them; 0: not one. */
+int    kvcache_fit(const Model *m, uint64_t bytes);
 Kv  *kvcache_kv(KvCache *k);                /* for the ops; the caller sets table */
 /* Forgets what can be found by hash (after the weights changed: rollouts between optimiser steps). */
 void kvcache_forget(KvCache *k);

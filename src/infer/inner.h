@@ -20,6 +20,21 @@ KvChain kvcache_root(const KvCache *k);
 int32_t kvcache_take(KvCache *k);               /* a page of the caller's own, content undefined; -1: all are held */
 void    kvcache_drop(KvCache *k, int32_t page); /* one holder less */
 void    kvcache_copy(KvCache *k, int32_t to, int32_t from); /* the content */
+/* For what is kept beside the engine's life (kvdisk.c).  The registered pages, those held first, then the last used first;
+ * id [pages_total].  Returns how many. */
+int      kvcache_registered(const KvCache *k, int32_t *id);
+typedef struct KvPage {
+    uint64_t       serial, parent; /* parent 0: a first page */
+    const int32_t *token;          /* [KV_PAGE] */
+    uint8_t       *data;           /* [page_bytes] */
+} KvPage;
+KvPage   kvcache_page(const KvCache *k, int32_t id);
+int32_t  kvcache_take_empty(KvCache *k);           /* as kvcache_take, but no page that can be found is given up for it */
+void     kvcache_discard(KvCache *k, int32_t page); /* the caller's own registered page: no longer findable, and free */
+typedef struct KvCount {
+    int total, empty, held, findable; /* pages: in all; with nothing; of sequences; of nobody, but findable */
+} KvCount;
+KvCount  kvcache_count(const KvCache *k);
 int     kvcache_holders(const KvCache *k, int32_t page);
 /* The registered page that follows `at` with these KV_PAGE tokens, held for the caller, `at` moved on to it; or -1. */
 int32_t kvcache_find(KvCache *k, KvChain *at, const int32_t *token);
@@ -192,6 +207,18 @@ void   seq_count_cached(Engine *g, Seq *s, int n);
 void   admit(Engine *g);                      /* from waiting to active, as far as there is room */
 /* Pages for the first `positions` positions.  false: there are none, and, with `force`, s itself was sent back to wait. */
 bool   seq_reserve(Engine *g, Seq *s, int positions, bool force);
+
+/* ---- kvdisk.c ---- what a file of pages is for: another engine's are refused */
+typedef struct KvStamp {
+    uint64_t    model;
+    const char *arch, *isa, *kv_type;
+    bool        draft; /* the draft layer's keys are in the pages */
+} KvStamp;
+/* The pages that can be found, the last used first, as far as bytes_max (0: all) holds them, with every page that they
+ * follow.  *n: how many; 0: nothing was written. */
+int kvdisk_save(const KvCache *k, const char *path, const KvStamp *stamp, int64_t bytes_max, int *n, aha_error *e);
+/* As many of them as there are empty pages; nothing of what is there is given up.  On an error nothing of the file is kept. */
+int kvdisk_load(KvCache *k, const char *path, const KvStamp *stamp, int vocab, int *n, aha_error *e);
 
 /* ---- scheduler.c ---- */
 void schedule(Engine *g, Seq *only);          /* plans and fills the batch; only: that one alone, NULL: all */

@@ -52,6 +52,21 @@ size_t kvcache_memory(const Model *m, int n_pages)
     return kvcache_bytes(m, n_pages) + (size_t)n_pages * sizeof(Page) + buckets_for(n_pages) * sizeof(int32_t);
 }
 
+int kvcache_fit(const Model *m, uint64_t bytes)
+{
+    enum { ROUNDED = 4096 }; /* memory comes in pages of the system */
+    uint64_t lo = 0, hi = bytes / (m->kv_shape.page_bytes + sizeof(Page));
+    if (hi > INT32_MAX) hi = INT32_MAX;
+    while (lo < hi) {
+        uint64_t mid = lo + (hi - lo + 1) / 2;
+        if (kvcache_memory(m, (int)mid) + ROUNDED <= bytes)
+            lo = mid;
+        else
+            hi = mid - 1;
+    }
+    return (int)lo;
+}
+
 size_t kvcache_held(const KvCache *k)
 {
     return k->bytes + (size_t)k->kv.n_pages * sizeof *k->page + k->n_bucket * sizeof *k->bucket;
@@ -193,6 +208,34 @@ void kvcache_copy(KvCache *k, int32_t to, int32_t from)
 }
 
 int kvcache_holders(const KvCache *k, int32_t id) { return k->page[id].refs; }
+
+int32_t kvcache_take_empty(KvCache *k) { return k->free == NONE ? NONE : kvcache_take(k); }
+
+void kvcache_discard(KvCache *k, int32_t id)
+{
+    unregister(k, id);
+    kvcache_drop(k, id);
+}
+
+KvPage kvcache_page(const KvCache *k, int32_t id)
+{
+    const Page *p = &k->page[id];
+    return (KvPage){p->serial, p->parent, p->token, k->kv.base + (size_t)id * k->kv.page_bytes};
+}
+
+int kvcache_registered(const KvCache *k, int32_t *id)
+{
+    int n = 0;
+    for (int32_t i = 0; i < k->kv.n_pages; i++)
+        if (k->page[i].serial && k->page[i].refs > 0) id[n++] = i;
+    for (int32_t i = k->newest; i != NONE; i = k->page[i].prev) id[n++] = i;
+    return n;
+}
+
+KvCount kvcache_count(const KvCache *k)
+{
+    return (KvCount){k->kv.n_pages, k->n_free, k->kv.n_pages - k->n_free - k->n_idle, k->n_idle};
+}
 
 /* ---- finding ---- */
 static uint64_t hash_after(const KvChain *at, const int32_t *token)

@@ -76,6 +76,9 @@ typedef struct ModelFileSize { /* what such a file holds */
 } ModelFileSize;
 int  model_shape(Model **out, const Config *cfg, const ModelShape *s, const ModelOptions *o, ModelFileSize *size, aha_error *e);
 void model_free(Model *m);
+/* A number that another model, or this one with other weights or another config, does not have (fingerprint.c): of all numbers
+ * where they are at most 256 MB, else of blocks everywhere, and of the files' sizes and times. */
+uint64_t model_fingerprint(const Model *m);
 /* used[i] = true for every tensor weights_at(m->file, i) that the model reads, false for the others. */
 int  model_mark_used(const Model *m, bool *used, aha_error *e);
 /* config.json and model.safetensors; not of a model that was opened from GGUF.  A draft layer's embedding and head are the main ones and are not written twice. */

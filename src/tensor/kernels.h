@@ -111,6 +111,16 @@ typedef struct SwigluArgs {
     int         cols;
 } SwigluArgs;
 
+/* Keys and values are kept as F32 (real), F16, BF16 or Q8_0, rounded when they are stored.  Q8_0 is GGUF's block of 32 columns
+ * of a head: a factor d in f16, then 32 numbers q of 8 bits; the value is q * d.  d is max |x| / 127 rounded to f16; q is
+ * x / d rounded, halves away from 0, at most 127.  A block with a number that f16's d cannot reach, or that is none, is NaN. */
+enum { KV_Q8_COLS = 32, KV_Q8_BYTES = 34 };
+/* bytes of n elements; of Q8_0 a number of whole blocks */
+static inline size_t kv_bytes(Dtype t, size_t n)
+{
+    return t == DT_F32 ? n * sizeof(real) : t == DT_Q8_0 ? n / KV_Q8_COLS * KV_Q8_BYTES : 2 * n;
+}
+
 /* Where the keys of one sequence lie: page p holds positions [p*KV_PAGE, (p+1)*KV_PAGE), a row a position. */
 typedef struct KeySpan {
     int          row0, n, pos0; /* the batch's rows of this sequence and the position of the first */

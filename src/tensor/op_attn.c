@@ -8,8 +8,8 @@
 bool kv_layout(Kv *kv)
 {
     size_t row = (size_t)kv->key_cols + (size_t)kv->val_cols, bytes;
-    if (!size_mul(row, (size_t)KV_PAGE, &bytes)) return false;
-    if (!size_mul(bytes, kv->type == DT_F32 ? sizeof(real) : 2, &bytes) || !size_add(bytes, 63, &bytes)) return false;
+    if (!size_mul(row, (size_t)KV_PAGE * sizeof(real), &bytes)) return false; /* no type takes more */
+    if (!size_add(kv_bytes(kv->type, row * (size_t)KV_PAGE), 63, &bytes)) return false;
     kv->layer_bytes = bytes & ~(size_t)63;
     return size_mul(kv->layer_bytes, (size_t)kv->n_layer, &kv->page_bytes);
 }
@@ -38,7 +38,7 @@ static void fill_pages(KeySpan *s, const Batch *b, const Kv *kv, int layer, Tens
         if (kv) {
             int32_t  id = kv->table[b->seq[s->row0]][p];
             uint8_t *at = kv->base + (size_t)id * kv->page_bytes + (size_t)layer * kv->layer_bytes;
-            size_t   keys = (size_t)KV_PAGE * (size_t)kv->key_cols * (kv->type == DT_F32 ? sizeof(real) : 2);
+            size_t   keys = kv_bytes(kv->type, (size_t)KV_PAGE * (size_t)kv->key_cols);
             s->key[p] = at;
             s->val[p] = v_in_k ? at : at + keys;
         } else {
@@ -98,17 +98,17 @@ static bool make_spans(Ctx *c, AttnShape s, Tensor k, Tensor v, const Batch *b, 
     return true;
 }
 
-/* Rows of x into the cache, at column offset `off` of each page's layer. */
+/* Rows of x into the cache, `off` bytes behind the start of each page's layer. */
 static void store_rows(Ctx *c, Tensor x, const Batch *b, const Kv *kv, int layer, size_t off)
 {
-    size_t      size = kv->type == DT_F32 ? sizeof(real) : 2;
+    size_t      size = kv_bytes(kv->type, (size_t)x.cols);
     void      **dst = ctx_alloc(c, (size_t)b->n, sizeof *dst);
     KvStoreArgs a = {x.data, x.stride, x.cols, kv->type, dst};
     if (ctx_failed(c) || ctx_dry(c)) return;
     for (int r = 0; r < b->n; r++) {
         int32_t id = kv->table[b->seq[r]][b->pos[r] / KV_PAGE];
-        dst[r] = kv->base + (size_t)id * kv->page_bytes + (size_t)layer * kv->layer_bytes + off * size +
-                 (size_t)(b->pos[r] % KV_PAGE) * (size_t)x.cols * size;
+        dst[r] = kv->base + (size_t)id * kv->page_bytes + (size_t)layer * kv->layer_bytes + off +
+                 (size_t)(b->pos[r] % KV_PAGE) * size;
     }
     ctx_run(c, c->k->kv_store, &a, b->n, 32, 0);
 }
@@ -164,7 +164,7 @@ Tensor attn(Ctx *c, AttnShape s, Tensor q, Tensor k, Tensor v, const Batch *b, K
     if (!make_spans(c, s, k, v, b, kv, layer, &sp)) return y;
     if (kv) {
         store_rows(c, k, b, kv, layer, 0);
-        if (!s.v_in_k) store_rows(c, v, b, kv, layer, (size_t)KV_PAGE * (size_t)kv->key_cols);
+        if (!s.v_in_k) store_rows(c, v, b, kv, layer, kv_bytes(kv->type, (size_t)KV_PAGE * (size_t)kv->key_cols));
     } else {
         round_rows(c, k);
         if (!s.v_in_k) round_rows(c, v);

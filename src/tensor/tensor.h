@@ -42,7 +42,7 @@ typedef struct Batch {
 
 /* ---- the key/value cache as ops see it (src/infer owns the pages) ---- */
 typedef struct Kv {
-    Dtype     type;        /* F32, F16 or BF16 */
+    Dtype     type;        /* F32, F16, BF16 or Q8_0 */
     int       n_layer;     /* layers with keys, draft layers included */
     int       key_cols, val_cols; /* per position and layer; val_cols 0: values are the first columns of the keys (MLA) */
     size_t    layer_bytes; /* from a layer of a page to the next */
