@@ -362,6 +362,7 @@ static void test_refusals(void **state)
         p = fine, p.presence_penalty = BAD[i], refuse(o, p, AHA_ERR_ARG, "presence_penalty");
         p = fine, p.frequency_penalty = BAD[i], refuse(o, p, AHA_ERR_ARG, "frequency_penalty");
     }
+    p = fine, p.temperature = 0, p.top_p = NAN, refuse(o, p, AHA_ERR_ARG, "top_p"); /* where it changes nothing, too */
     p = fine, p.top_k = -1, refuse(o, p, AHA_ERR_ARG, "top_k");
     p = fine, p.repetition_penalty = 0, refuse(o, p, AHA_ERR_ARG, "repetition_penalty");
     p = fine, p.bias = bias, p.n_bias = 1, refuse(o, p, AHA_ERR_ARG, "token 1048576");

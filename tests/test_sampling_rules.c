@@ -1,6 +1,7 @@
 /* The rules beside the sampler: bias and penalties against the formula, likeliest tokens against sorting, thinking budgets, repetition
  * against plain comparison, on cycles, near cycles, and text that repeats for good reasons. */
 #include "enginelib.h"
+#include "learn/task.h"
 
 #include <math.h>
 
@@ -268,11 +269,42 @@ static void test_no_false_alarm(void **state)
         }
 }
 
+/* The searches that the built-in model learned from, one after the other: lines much like each other, and the strictest rule. */
+static void test_searches_are_no_repetition(void **state)
+{
+    Tokenizer         *tok;
+    aha_error          e = {0};
+    Rng                r = {2, 8, 0};
+    int                n_task, looked = 0;
+    const Task *const *task = task_all(&n_task);
+    (void)state;
+    ASSERT_OK(tokenizer_read(&tok, "models/aha-tiny/tokenizer.json", &e), e);
+    for (int t = 0; t < n_task; t++) {
+        Ids all = {0};
+        if (!task[t]->demo) continue;
+        for (int i = 0; i < 60; i++) {
+            Buf b[3] = {{0}, {0}, {0}};
+            ASSERT_OK(corpus_sample(task[t], VARIANT_NONE, &r, &b[0], &b[1], &b[2], &e), e);
+            ASSERT_OK(tokenizer_encode(tok, b[1].data, b[1].n, 0, &all, &e), e);
+            for (int k = 0; k < 3; k++) buf_free(&b[k]);
+        }
+        for (int n = 1; n <= (int)all.n; n += 5, looked++) {
+            int period = repeat_period(all.id, n, AHA_REPEAT_MIN);
+            if (period) fail_msg("%s: %d tokens are said again and again before token %d", task[t]->name, period, n);
+        }
+        ids_free(&all);
+    }
+    print_message("looked at %d places\n", looked);
+    assert_true(looked > 2000);
+    tokenizer_free(tok);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_adjust), cmocka_unit_test(test_adjust_refusals), cmocka_unit_test(test_top), cmocka_unit_test(test_think),
         cmocka_unit_test(test_efforts), cmocka_unit_test(test_repeat), cmocka_unit_test(test_no_false_alarm),
+        cmocka_unit_test(test_searches_are_no_repetition),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ static bool read_bias(const char *s, aha_logit_bias *out)
     long  id = strtol(s, &end, 10);
     if (end == s || *end != ':' || id < 0 || id > INT32_MAX || strchr(" \t\n+-", *s)) return false;
     s = end + 1;
-    *out = (aha_logit_bias){(int32_t)id, strtof(s, &end)};
+    *out = (aha_logit_bias){(int32_t)id, (float)number_read(s, &end)};
     return end != s && !*end && fabsf(out->bias) <= 100;
 }
 

@@ -220,6 +220,13 @@ int kvdisk_save(const KvCache *k, const char *path, const KvStamp *stamp, int64_
 /* As many of them as there are empty pages; nothing of what is there is given up.  On an error nothing of the file is kept. */
 int kvdisk_load(KvCache *k, const char *path, const KvStamp *stamp, int vocab, int *n, aha_error *e);
 
+/* ---- request.c ---- */
+int engine_check_ids(const Engine *g, const int32_t *id, int n, const char *what, aha_error *e);
+int engine_check_length(const Engine *g, int n_prompt, int max_new, aha_error *e);
+int request_check(const Engine *g, const SeqRequest *r, aha_error *e);
+/* What is to be kept, and what the rules of sampling need.  On an error the caller deletes s. */
+int request_take(Seq *s, const SeqRequest *r, aha_error *e);
+
 /* ---- scheduler.c ---- */
 void schedule(Engine *g, Seq *only);          /* plans and fills the batch; only: that one alone, NULL: all */
 void seq_register(Engine *g, Seq *s);         /* full pages become findable */
