@@ -185,6 +185,48 @@ static void test_moved(void **state)
     assert_int_equal(requests_of(db, "bob"), 1);
 }
 
+/* Another database is copied into it while it serves, as sqlite3's .restore does. */
+static void test_restored(void **state)
+{
+    char            key[2][KEY_TEXT_CAP], other[320];
+    aha_error       e = {0};
+    Keys           *k;
+    KeysOptions     o = {.poll_ms = 10};
+    KeyGrant        g = {0};
+    sqlite3        *from, *to;
+    sqlite3_backup *b;
+    const char     *db = db_fresh();
+    (void)state;
+    snprintf(other, sizeof other, "%s/other.db", g_dir);
+    db_remove(other);
+    add(other, "bob", NO_LIMITS, 0, key[1]);
+    ASSERT_OK(keys_open(&k, db, &o, &e), e);
+    for (int i = 0; i < 50; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "alice%d", i);
+        add(db, name, NO_LIMITS, 0, key[0]);
+    }
+    WAIT_FOR(keys_check(k, key[0], KEY_LEN, &g) == KEY_GOOD);
+    ask(k, key[0], 1, 1, NULL);
+    assert_int_equal(sqlite3_open(other, &from), SQLITE_OK);
+    assert_int_equal(sqlite3_open(db, &to), SQLITE_OK);
+    sqlite3_busy_timeout(to, 10000);
+    b = sqlite3_backup_init(to, "main", from, "main");
+    assert_non_null(b);
+    int rc;
+    while ((rc = sqlite3_backup_step(b, -1)) == SQLITE_BUSY || rc == SQLITE_LOCKED) usleep(1000);
+    assert_int_equal(rc, SQLITE_DONE);
+    assert_int_equal(sqlite3_backup_finish(b), SQLITE_OK);
+    sqlite3_close(from);
+    sqlite3_close(to);
+    WAIT_FOR(keys_check(k, key[1], KEY_LEN, &g) == KEY_GOOD);
+    assert_int_equal(keys_check(k, key[0], KEY_LEN, &g), KEY_UNKNOWN);
+    ask(k, key[1], 1, 1, NULL);
+    keys_close(k);
+    assert_int_equal(requests_of(db, "bob"), 1);
+    db_remove(other);
+}
+
 /* ---- a file that is none of ours ---- */
 static void test_foreign(void **state)
 {
@@ -470,7 +512,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_locked),      cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_days_lost),
-        cmocka_unit_test(test_moved),       cmocka_unit_test(test_foreign),    cmocka_unit_test(test_tampered),
+        cmocka_unit_test(test_moved),       cmocka_unit_test(test_restored),   cmocka_unit_test(test_foreign),    cmocka_unit_test(test_tampered),
         cmocka_unit_test(test_saturated),   cmocka_unit_test(test_damaged),    cmocka_unit_test(test_migration),
         cmocka_unit_test(test_seam_faults), cmocka_unit_test(test_file_faults), cmocka_unit_test(test_memory_faults)};
     return cmocka_run_group_tests_name("keys_faults", tests, setup, keys_teardown);
