@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -122,11 +123,16 @@ def limited():
         c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
         c.request("POST", CHAT, json.dumps({"model": "aha-tiny", "messages": PUZZLE, "stream": True, "logit_bias": {"1": -100}, "repetition_stop": 0, "max_tokens": 1800}),
                   {"Content-Type": "application/json", **one})
-        c.getresponse().read(200)
+        r = c.getresponse()
+        r.read(200)
         status, headers, text = chat(s, one)
         check(status == 429 and headers["Retry-After"] == "1" and "1 requests at a time" in text, status, text)
-        c.sock.close() if c.sock else c.close()
+        c.sock.shutdown(socket.SHUT_RDWR)  # killed: the answer would take long still
+        t0 = time.monotonic()
         soon(lambda: chat(s, one)[0] == 200)
+        check(time.monotonic() - t0 < 5, time.monotonic() - t0)
+        r.close()
+        c.close()
         check(chat(s, few)[0] == 200)
         status, headers, text = chat(s, few)
         check(status == 429 and 1 <= int(headers["Retry-After"]) <= 86400 and "40 tokens a day" in text, status, text)
