@@ -310,7 +310,7 @@ void gen_explain(const Answer *a, const GenArgs *g)
             error_quote(name, sizeof name, a->reply.call[i].name, strlen(a->reply.call[i].name)));
     if (f == SEQ_FINISH_LENGTH)
         say("cut short after %d tokens (%s)%s", a->n_new, g->max_tokens ? "--max-tokens" : "the context is full, see --ctx",
-            nothing ? ", before an answer" : "");
+            !nothing ? "" : g->think ? ", before an answer" : ", before an answer; --think medium leaves room for one");
     else if (f == SEQ_FINISH_REPEAT)
         say("stopped after %d tokens: the last %d said the same %d again and again%s (--no-stop-repeats lets it)", a->n_new, a->repeat_tokens,
             a->repeat_period, nothing ? ", before an answer" : "");
