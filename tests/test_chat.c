@@ -217,6 +217,8 @@ static void tools_text(void **state)
         {" [ { \"function\" : {\n \"name\" : \"a, b: {\\\"c\\\"}\" , \"x\":[0.10,1234567890123456789 ,1e5,true]}, \"type\":\"function\" } , {\"name\":\"g\"} ] ",
          "\n```json\n{\"name\": \"a, b: {\\\"c\\\"}\", \"x\": [0.10, 1234567890123456789, 1e5, true]}\n```\n\n```json\n{\"name\": \"g\"}\n```\n", ""},
         {"[{\"strict\":false,\"n\":-1.5 ,\"s\":\"}]\\\\\",\"function\":{\"name\":\"\\u4e00\"}}]", "\n```json\n{\"name\": \"\\u4e00\"}\n```\n", ""},
+        {"[{\"name\":\"f\",\"parameters\":{\"maximum\":18446744073709551615,\"minimum\":-9223372036854775809}}]",
+         "\n```json\n{\"name\": \"f\", \"parameters\": {\"maximum\": 18446744073709551615, \"minimum\": -9223372036854775809}}\n```\n", ""},
         {"[]", NULL, "a list of 0"}, {"{}", NULL, "tools"}, {"", NULL, "tools"}, {"[1]", NULL, "tools[0]"}, {"[{}]", NULL, "tools[0]: name"},
         {"[{\"name\":\"f\"},{\"name\":\"\"}]", NULL, "tools[1]"}, {"[{\"type\":\"web\",\"name\":\"f\"}]", NULL, "\"web\""},
         {"[{\"function\":{\"nome\":\"f\"}}]", NULL, "name"}, {"[{\"function\":7}]", NULL, "tools[0]"}, {"[{\"\\u0066unction\":{\"name\":\"f\"}}]", NULL, "escapes"},

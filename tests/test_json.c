@@ -244,6 +244,52 @@ static void scan_pieces(void **state)
     }
 }
 
+/* Integers of any size where they are only passed on; everything else as ever, and the place of an error in the text given. */
+static void wide_integers(void **state)
+{
+    static const char *const LARGE[] = {"18446744073709551615", "9223372036854775808", "-9223372036854775809", "100000000000000000000", "123456789012345678901234567890"};
+    static const char *const SMALL[] = {"9223372036854775807", "-9223372036854775808", "0", "1e3", "9223372036854775808.5", "1.18446744073709551615", "1e18", "-1"};
+    aha_error e = {0};
+    Json     *j;
+    size_t    at;
+    char      text[400];
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(LARGE); i++) {
+        int64_t v = 7;
+        snprintf(text, sizeof text, "{\"a %s\\\" %s\":[%s,1,{\"x\":%s}],\"b\":%s}", LARGE[i], LARGE[i], LARGE[i], LARGE[i], LARGE[i]);
+        char *copy = malloc(strlen(text)); /* exactly as much: the sanitizer sees a read behind the end */
+        memcpy(copy, text, strlen(text));
+        assert_int_equal(json_parse(&j, text, strlen(text), "t.json", &e), AHA_ERR_FORMAT);
+        assert_int_equal(json_parse_wide(&j, copy, strlen(text), "t.json", &at, &e), 0);
+        snprintf(text, sizeof text, "a %s\" %s", LARGE[i], LARGE[i]); /* strings stay themselves */
+        assert_non_null(json_field(j, text));
+        assert_int_equal(json_get_int(j, "t.json", "b", true, 0, INT64_MAX, &v, &e), AHA_ERR_FORMAT);
+        if (!strstr(e.text, "b: got ") || v != 7) fail_msg("%s", e.text);
+        json_free(j);
+        free(copy);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(SMALL); i++) {
+        Json *k;
+        snprintf(text, sizeof text, "[%s,-%s]", SMALL[i], SMALL[i][0] == '-' ? "1" : SMALL[i]);
+        assert_int_equal(json_parse(&j, text, strlen(text), "t.json", &e), 0);
+        assert_int_equal(json_parse_wide(&k, text, strlen(text), "t.json", &at, &e), 0);
+        json_free(j);
+        json_free(k);
+    }
+    static const char BAD[] = "[18446744073709551615, 99999999999999999999, }";
+    assert_int_equal(json_parse_wide(&j, BAD, sizeof BAD - 1, "t.json", &at, &e), AHA_ERR_FORMAT);
+    assert_null(j);
+    assert_in_range(at, sizeof BAD - 3, sizeof BAD - 1);
+    for (uint64_t nth = 1, more = 1; more; nth++) {
+        os_fault_arm(OS_FAULT_ALLOC, nth);
+        int rc = json_parse_wide(&j, "[18446744073709551615]", 22, "t.json", &at, &e);
+        more = os_fault_seen() >= nth;
+        os_fault_arm(0, 0);
+        assert_int_equal(rc, more ? AHA_ERR_NOMEM : 0);
+        json_free(j);
+    }
+}
+
 static void allocations_fail(void **state)
 {
     static const char TEXT[] = "{\"a\": [1, 2.5, \"text\", {\"b\": {\"c\": [[], [], []]}}], \"d\": true, \"e\": \"\\u00e9\"}";
@@ -355,6 +401,7 @@ int main(void)
         cmocka_unit_test(too_long),
         cmocka_unit_test(fields),
         cmocka_unit_test(scan_pieces),
+        cmocka_unit_test(wide_integers),
         cmocka_unit_test(allocations_fail),
         cmocka_unit_test(refused_at_a_doubling),
         cmocka_unit_test(refused_in_a_number),

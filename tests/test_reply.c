@@ -81,6 +81,7 @@ static const struct {
     {false, BEGIN, "", "", false, ""},
     {false, BEGIN "\n" END, "", "", false, ""},
     {false, BEGIN CALL("f", "{}") "<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{\"b\"<｜end▁of▁sentence｜>", "", "", true, "f|{}|+g|{\"b\"|?"},
+    {false, BEGIN CALL("f", "{\"id\": 18446744073709551615}") END, "", "", false, "f|{\"id\": 18446744073709551615}|+"},
     {false, BEGIN CALL("f", "no json"), "", "", false, "f|no json|!"},
     {false, BEGIN CALL("", "{}") END, "", "", false, "|{}|!"},
     {false, BEGIN CALL("f", "[1]"), "", "", false, "f|[1]|!"},

@@ -15,6 +15,9 @@ int   json_parse(Json **out, const char *text, size_t n, const char *what, aha_e
 int   json_read(Json **out, const char *path, size_t max_bytes, aha_error *e);
 /* The same; of text that is no JSON *at is the byte (or near it) where that shows. */
 int   json_parse_where(Json **out, const char *text, size_t n, const char *what, size_t *at, aha_error *e);
+/* The same, where integers that do not fit into 64 bits are numbers (as 1e19 is), not an error: what others' schemas and calls
+ * hold is passed on as it is written, and its size is nobody's business here. */
+int   json_parse_wide(Json **out, const char *text, size_t n, const char *what, size_t *at, aha_error *e);
 /* The text of a member of the object that `text` is, as it stands there; false: no such member, or no object. */
 bool  json_member(const char *text, size_t n, const char *key, const char **value, size_t *len);
 /* Which member of the object the byte `at` belongs to, for a message about text that need not be JSON; false: none. */

@@ -172,6 +172,52 @@ int json_parse_where(Json **out, const char *text, size_t n, const char *what, s
     return error_set(e, AHA_ERR_FORMAT, "%s: line %d column %d: %s, expected JSON", what, err.line, err.column, words);
 }
 
+/* ---- integers that do not fit ---- */
+/* The next one at or behind *at: *at is where it begins, *end the byte behind it.  Digits with a point or an exponent are none. */
+static bool next_large(const char *text, size_t n, size_t *at, size_t *end)
+{
+    bool quoted = false;
+    for (size_t i = *at; i < n; i++) {
+        if (quoted && text[i] == '\\') i++;
+        else if (text[i] == '"') quoted = !quoted;
+        if (quoted || i >= n || text[i] < '0' || text[i] > '9') continue;
+        bool   minus = i > 0 && text[i - 1] == '-';
+        size_t from = i;
+        while (i < n && text[i] >= '0' && text[i] <= '9') i++;
+        size_t digits = i - from;
+        bool   real = i < n && (text[i] == '.' || text[i] == 'e' || text[i] == 'E');
+        if (real) { /* over the rest of the number */
+            while (i < n && strchr("0123456789.eE+-", text[i]) && text[i]) i++;
+        } else if (digits > 19 || (digits == 19 && memcmp(text + from, minus ? "9223372036854775808" : "9223372036854775807", 19) > 0)) {
+            *at = from;
+            *end = i;
+            return true;
+        }
+        i--;
+    }
+    return false;
+}
+
+int json_parse_wide(Json **out, const char *text, size_t n, const char *what, size_t *at, aha_error *e)
+{
+    size_t from = 0, large = 0, end = 0, done = 0;
+    Buf    b = {0};
+    *out = NULL;
+    *at = 0;
+    if (n > JSON_BYTES_MAX || !next_large(text, n, &large, &end)) return json_parse_where(out, text, n, what, at, e);
+    do {
+        buf_add(&b, text + from, end - from);
+        buf_str(&b, "e0");
+        large = from = end;
+    } while (next_large(text, n, &large, &end));
+    buf_add(&b, text + from, n - from);
+    int rc = b.failed ? format_nomem(what, e) : json_parse_where(out, b.data, b.n, what, at, e);
+    for (large = 0; next_large(text, n, &large, &end) && end + done < *at; large = end) done += 2; /* where it is in the text that was given */
+    *at -= done < *at ? done : *at;
+    buf_free(&b);
+    return rc;
+}
+
 bool json_member(const char *text, size_t n, const char *key, const char **value, size_t *len)
 {
     Scan s;

@@ -9,7 +9,7 @@ static int body_read(Task *t, Json **body, Refusal *r)
     aha_error e = {0};
     Buf       key = {0};
     size_t    at;
-    int       rc = json_parse_where(body, t->body.n ? t->body.data : "", t->body.n, "the body", &at, &e);
+    int       rc = json_parse_wide(body, t->body.n ? t->body.data : "", t->body.n, "the body", &at, &e);
     if (!rc) return 0;
     if (e.code == AHA_ERR_NOMEM) return refuse_error(r, &e, NULL);
     bool known = json_member_at(t->body.n ? t->body.data : "", t->body.n, at, &key);

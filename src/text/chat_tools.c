@@ -126,9 +126,9 @@ static int put_tools(Buf *out, const Json *list, const char *s, size_t n, aha_er
 int chat_tools_text(const char *tools, size_t n, Buf *out, aha_error *e)
 {
     Json  *list = NULL;
-    size_t before = out->n;
+    size_t before = out->n, at;
     if (n > TOOLS_BYTES_MAX) return error_set(e, AHA_ERR_LIMIT, "tools: %zu bytes, expected at most %d", n, TOOLS_BYTES_MAX);
-    int rc = json_parse(&list, tools, n, "tools", e);
+    int rc = json_parse_wide(&list, tools, n, "tools", &at, e);
     if (rc) return rc;
     buf_str(out, HEAD);
     rc = put_tools(out, list, tools, n, e);

@@ -104,9 +104,10 @@ static char *copy(const char *s, size_t n)
 
 static bool is_object(Reply *r, const char *s, size_t n)
 {
-    Json *j = NULL;
-    int   rc = json_parse(&j, s, n, "arguments", NULL);
-    bool  yes = !rc && json_is_object(j);
+    Json  *j = NULL;
+    size_t at;
+    int    rc = json_parse_wide(&j, s, n, "arguments", &at, NULL);
+    bool   yes = !rc && json_is_object(j);
     r->no_memory |= rc == AHA_ERR_NOMEM;
     json_free(j);
     return yes;

@@ -1,4 +1,4 @@
-/* JSON: what the parser accepts, the streaming reader accepts; an index is read whole or refused. */
+/* JSON: what the parser accepts, it accepts with integers of any size, and the streaming reader too; an index is read whole or refused. */
 #include "format/inner.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -12,11 +12,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int       rc = json_parse(&j, (const char *)data, size, "fuzz", &e);
     if ((rc == 0) != (j != NULL) || (rc && !e.text[0])) __builtin_trap();
     json_free(j);
+    Json  *wide;
+    size_t at = 0;
+    int    rc_wide = json_parse_wide(&wide, (const char *)data, size, "fuzz", &at, &e);
+    if ((rc_wide == 0) != (wide != NULL) || (!rc && rc_wide) || at > size + 1) __builtin_trap();
+    json_free(wide);
 
     scan_init(&s, "fuzz", data, size, &e);
     int skipped = scan_skip(&s);
     if (!skipped) skipped = scan_end(&s);
-    if (!rc && skipped) __builtin_trap();
+    if (!rc_wide && skipped) __builtin_trap();
 
     scan_init(&s, "fuzz", data, size, &e);
     if (!index_parse(&ix, &s)) {
