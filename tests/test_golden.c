@@ -1,5 +1,6 @@
 /* The small checkpoints of tests/golden (made by tools/golden.py with transformers): logits at every position, greedy
- * continuations, the draft layer, losses and every gradient tensor agree with the independent implementation. */
+ * continuations, the draft layer, losses and every gradient tensor agree with the independent implementation; and logits at
+ * positions up to 20,000 under YaRN (tools/golden_long.py). */
 #include "cpu/cpu.h"
 #include "model/model.h"
 #include "testlib.h"
@@ -122,6 +123,51 @@ static void test_logits(void **state)
     (void)state;
     for (int i = 0; i < N_GOLDEN; i++)
         for (int j = 0; j < n; j++) check_logits(GOLDEN[i], k[j]);
+}
+
+/* ---- long positions ---- */
+enum { LONG = 20001, LONG_ROWS = 4 };
+
+static void check_long(const char *name, const Kernels *k)
+{
+    static int32_t token[LONG], pos[LONG], seq[LONG];
+    static uint8_t out[LONG];
+    Golden         g;
+    Ctx            c;
+    aha_error      e = {0};
+    golden_open(&g, name, false);
+    const TensorInfo *rows = expected(&g, "rows"), *want = expected(&g, "logits");
+    int32_t           row[LONG_ROWS];
+    assert_int_equal(rows->bytes, sizeof row);
+    memcpy(row, rows->data, sizeof row);
+    memset(out, 0, sizeof out);
+    for (int i = 0; i < LONG; i++) {
+        token[i] = (int32_t)((7 * (int64_t)i * i + 3 * i + i / 32) % g.m->cfg.vocab);
+        pos[i] = i;
+    }
+    for (int i = 0; i < LONG_ROWS; i++) out[row[i]] = 1;
+    assert_true(row[0] == 0 && row[1] == 1 && row[2] == 4097 && row[3] == LONG - 1);
+    Batch b = {.n = LONG, .token = token, .pos = pos, .seq = seq, .out = out};
+    ASSERT_OK(ctx_init(&c, k, g.pool, (size_t)1 << 30, (size_t)8 << 20, &e), e);
+    Tensor x = model_wanted(&c, &b, model_hidden(&c, g.m, &b, NULL));
+    Tensor logits = model_logits(&c, g.m, model_final_norm(&c, g.m, x));
+    if (ctx_failed(&c)) fail_msg("%s: %s", name, c.err.text);
+    assert_int_equal(logits.rows, LONG_ROWS);
+    for (int i = 0; i < LONG_ROWS; i++) {
+        double d = distance(logits.data + (int64_t)i * logits.cols, (const float *)want->data + (int64_t)i * logits.cols, logits.cols);
+        print_message("%-26s %-6s position %5d: logits within %.1e of the largest\n", name, k->isa, row[i], d);
+        assert_true(d < 1e-4);
+    }
+    ctx_free(&c);
+    golden_close(&g);
+}
+
+static void test_long_positions(void **state)
+{
+    const Kernels *k[8];
+    int            n = cpu_kernels_all(k, 8);
+    (void)state;
+    check_long("deepseek_v3-long", k[n - 1]); /* the fastest: the others give its bits */
 }
 
 /* ---- gradients ---- */
@@ -284,6 +330,6 @@ static void test_gradients(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_logits), cmocka_unit_test(test_gradients)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_logits), cmocka_unit_test(test_long_positions), cmocka_unit_test(test_gradients)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
