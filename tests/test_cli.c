@@ -77,7 +77,7 @@ static void wrong_usage(void **state)
         {"run -m $M --top-p 0 hi", 2, "--top-p is '0'"},
         {"run -m $M --seed -1 hi", 2, "18446744073709551615"},
         {"run -m $M --cpu avx3 hi", 2, "did you mean avx2?"},
-        {"run -m $M --kv f8 hi", 2, "expected f32, bf16 or f16"},
+        {"run -m $M --kv f8 hi", 2, "expected f32, bf16, f16 or q8_0"},
         {"run -m $M -n 0 hi", 2, "--max-tokens is '0'"},
         {"score -m $M", 2, "--tokens is expected"},
         {"score -m $M --tokens ''", 2, "no id is given"},
