@@ -94,9 +94,12 @@ FORMAT_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/format/*.c))
 $(GRAD_BIN): $(BUILD)/tests/%: tests/%.c $(REAL_OBJ) $(FORMAT_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -DAHA_REAL_DOUBLE -Isrc -Itests -MMD -MP -o $@ $(filter %.c %.o,$^) $(LIBS) $$(pkg-config --libs cmocka)
+SERVE_FUZZ := $(shell grep -l '"serve/' tests/fuzz/fuzz_*.c)
+$(SERVE_FUZZ:tests/fuzz/fuzz_%.c=$(BUILD)/fuzz/%): $(BUILD)/libserve.a
+$(SERVE_FUZZ:tests/fuzz/fuzz_%.c=$(BUILD)/fuzz/%): TEST_LIBS := $(SERVE_LIBS)
 $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(BUILD)/libaha.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -o $@ $(filter %.c,$^) $(BUILD)/libaha.a $(LIBS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -o $@ $(filter %.c,$^) $(filter %/libserve.a,$^) $(BUILD)/libaha.a $(TEST_LIBS) $(LIBS)
 $(BUILD)/bench/%: bench/%.c $(BUILD)/libaha.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -o $@ $< $(BUILD)/libaha.a $(LIBS) -ldl

@@ -91,7 +91,6 @@ static void watch(Conn *c)
 /* ---- exchanges ---- */
 Server     *exchange_server(const Exchange *x) { return x->s; }
 const char *exchange_path(const Exchange *x) { return x->path; }
-const char *exchange_id(const Exchange *x) { return x->id; }
 Buf        *exchange_out(Exchange *x) { return &x->out; }
 
 void exchange_resume(Exchange *x)
@@ -260,7 +259,7 @@ static int admit_work(Exchange *x, const KeyGrant *grant, Refusal *r)
     KeyRefusal why = {0};
     bool       generates = x->route->kind & ROUTE_GENERATES;
     if (generates && server_is_full(s, r)) return -1;
-    if (!(x->task = task_new(s, x->route, x))) return refuse(r, 503, "overloaded", NULL, "no memory for a request");
+    if (!(x->task = task_new(s, x->route, x, x->id))) return refuse(r, 503, "overloaded", NULL, "no memory for a request");
     if (!generates) return 0;
     x->task->grant = *grant;
     x->task->group = group_of(x, grant);

@@ -211,7 +211,6 @@ void exchange_refuse(Exchange *x, const Refusal *r);
 void exchange_stream(Exchange *x);                 /* the head of a stream of events */
 Buf *exchange_out(Exchange *x);                    /* what is to be sent; exchange_push after appending */
 void exchange_push(Exchange *x, bool last);
-const char *exchange_id(const Exchange *x);        /* "req-..." */
 const char *exchange_path(const Exchange *x);
 const char *exchange_query(const Exchange *x, const char *key);
 Server     *exchange_server(const Exchange *x);
@@ -276,7 +275,8 @@ struct Server {
 };
 
 /* ---- threads ---- */
-void reader_main(void *queue_of_server); /* readers.c: a ReaderArg */
+void task_read(Task *t);                 /* readers.c: its body; t->refusal says what is wrong with it */
+void reader_main(void *queue_of_server); /* a ReaderArg */
 typedef struct ReaderArg {
     Server *s;
     Queue  *q;
@@ -285,7 +285,7 @@ void engine_main(void *server);          /* engine.c */
 void engine_send(Server *s, Task *t);    /* I/O thread: to be submitted */
 
 /* ---- tasks in the I/O thread (tasks.c) ---- */
-Task *task_new(Server *s, const Route *route, Exchange *x);
+Task *task_new(Server *s, const Route *route, Exchange *x, const char *id); /* "req-..." */
 void  task_begin(Task *t);      /* its body is complete */
 void  task_abandon(Task *t);    /* the client went */
 void  tasks_prepared(Server *s);

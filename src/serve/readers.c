@@ -19,7 +19,7 @@ static int body_read(Task *t, Json **body, Refusal *r)
     return rc;
 }
 
-static void task_read(Task *t)
+void task_read(Task *t)
 {
     Json *body = NULL;
     if (atomic_load(&t->cancelled)) return;

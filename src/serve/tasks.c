@@ -5,14 +5,14 @@
 #include "inner.h"
 
 /* ---- making and freeing ---- */
-Task *task_new(Server *s, const Route *route, Exchange *x)
+Task *task_new(Server *s, const Route *route, Exchange *x, const char *id)
 {
     Task *t = mem_zalloc(1, sizeof *t);
     if (!t) return NULL;
     *t = (Task){.s = s, .route = route, .x = x, .created = (int64_t)time_unix(), .start_ns = time_now_ns()};
     atomic_init(&t->cancelled, false);
     pthread_mutex_init(&t->lock, NULL);
-    snprintf(t->id, sizeof t->id, "%s", exchange_id(x));
+    snprintf(t->id, sizeof t->id, "%s", id);
     s->n_tasks++;
     return t;
 }
