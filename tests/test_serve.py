@@ -263,6 +263,7 @@ def same_answer(s):
     check(len(got) == 200, len(got))
     for i in range(200):
         check(answer(i) == got[i], i, got[i])
+    check(s.stop() == 0, s.said)
 
 
 if __name__ == "__main__":

@@ -23,13 +23,21 @@ def status_of(reply):
     return int(reply.split(b" ", 2)[1]) if reply.startswith(b"HTTP/1.1 ") else 0
 
 
-def healthy(s, limit=0.5):
-    """how long /health takes; the bound here is wide, for a machine that does other things too"""
+def healthy(s, times=1):
+    """/health answers: half of the times within 0.1 s, and always within a bound for a machine that does other things too"""
+    took = []
+    for _ in range(times):
+        t0 = time.monotonic()
+        check(s.health()[0] == 200)
+        took.append(time.monotonic() - t0)
+    check(max(took) < 5 and (times < 5 or sorted(took)[times // 2] < 0.1), took)
+
+
+def until(what, seconds=10):
     t0 = time.monotonic()
-    check(s.health()[0] == 200)
-    took = time.monotonic() - t0
-    check(took < limit, took)
-    return took
+    while not what():
+        check(time.monotonic() - t0 < seconds, "not within", seconds, "s")
+        time.sleep(0.005)
 
 
 @serve_test()
@@ -105,9 +113,9 @@ def slow_senders(s):
         c = s.connect()
         c.sendall(b"P" if i % 2 else post(BODY)[:-40])
         all_of.append(c)
-    worst, t0, alive = 0, time.monotonic(), len(all_of)
-    while alive and time.monotonic() - t0 < 15:
-        worst = max(worst, healthy(s))
+    t0, alive = time.monotonic(), len(all_of)
+    while alive and time.monotonic() - t0 < 20:
+        healthy(s, 5)
         for c in all_of:
             try:
                 if c.fileno() >= 0:
@@ -117,7 +125,6 @@ def slow_senders(s):
         alive = sum(c.fileno() >= 0 for c in all_of)
         time.sleep(0.3)
     check(not alive, alive, "were still open")
-    check(time.monotonic() - t0 < 12)
     r = s.chat(max_tokens=3)
     check(r["usage"]["completion_tokens"] == 3)
 
@@ -133,8 +140,7 @@ def slow_readers(s):
         c.connect(("127.0.0.1", s.port))
         c.sendall(post(big, path="/v1/completions"))
         stuck.append(c)
-    time.sleep(0.3)
-    check(s.health()[1]["sequences"] == 4, s.health())
+    until(lambda: s.health()[1]["sequences"] == 4)
     t0 = time.monotonic()
     check(s.chat(max_tokens=4)["usage"]["completion_tokens"] == 4)
     s.idle(20)
@@ -179,19 +185,20 @@ def hang_ups(s):
             c.sendall(post(body, path="/v1/completions"))
             time.sleep(delay)
             if delay == 0.1 and what != "prompt":
-                check(s.health()[1]["sequences"] > 0, what)
+                until(lambda: s.health()[1]["sequences"] > 0)
             c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0" if delay == 0.02 else b"\0" * 8)
             c.close()
             took = s.idle()
-            check(took < 2, what, delay, took)
+            check(took < 5, what, delay, took)
     busy = [s.connect() for _ in range(3)]
     for c in busy:
         c.sendall(post(LONG, path="/v1/completions"))
     time.sleep(0.1)
     for c in reversed(busy):  # the last one waits for a slot
         c.close()
-    check(s.idle() < 2)
+    check(s.idle() < 5)
     check(s.chat(max_tokens=2)["usage"]["completion_tokens"] == 2)
+    check(s.stop() == 0, s.said)
 
 
 @serve_test("--parallel", "2", "--queue", "3")
@@ -211,14 +218,13 @@ def overload(s):
     threads = [threading.Thread(target=one) for _ in range(50)]
     for t in threads:
         t.start()
-    worst = max(healthy(s) for _ in range(10))
+    healthy(s, 10)
     for t in threads:
         t.join()
     for status, retry, text in results:
         refused += status == 503
         check(status == 200 or (status == 503 and 1 <= int(retry) <= 60 and json.loads(text)["error"]["code"] == "overloaded"), status, retry, text)
     check(refused >= 40, refused)
-    check(worst < 0.5, worst)
     for c in held:
         c.close()
     s.idle()
@@ -243,15 +249,18 @@ def large_bodies(s):
 
     vocab = json.loads(s.get("/v1/models/aha-tiny")[2])["aha"]["vocabulary"]
     for body in ({**BODY, "n": 10**6}, {**BODY, "stop": ["x"] * 30000}, {**BODY, "logit_bias": {str(vocab): 1}}, {**BODY, "logit_bias": {"-1": 1}},
-                 {**BODY, "logit_bias": {"1": 101}}, {**BODY, "top_logprobs": 21, "logprobs": True}, {**BODY, "messages": [{}] * 60000},
+                 {**BODY, "logit_bias": {"1": 101}}, {**BODY, "top_logprobs": 21, "logprobs": True}, {**BODY, "messages": [1] * 60000},
                  b"[" * 100000, b'{"a":' * 20000, b'{"model": "' + b"9" * 100000, b'{"temperature": ' + b"9" * 200000 + b"}",
                  b'{"model": "\xff\xfe"}', b'{"model": "\\ud800"}', b'{"n": 1}\0'):
-        t, n, reply = took(body, 400)
-        check(n > 256 << 10 or t < 0.3, n, t, reply[:200])
+        for attempt in range(3):  # the bound is 50 ms where nothing else runs
+            t, n, reply = took(body, 400)
+            if n > 256 << 10 or t < 0.2:
+                break
+        else:
+            raise AssertionError((n, t, reply[:200]))
     for body in ({**BODY, "stop": ["x"] * 10**5}, b'{"x":[' + b"{}," * 10**6 + b"{}]}"):
         threading.Thread(target=took, args=(body, 400)).start()
-        worst = max(healthy(s) for _ in range(20))
-        check(worst < 0.5, worst)
+        healthy(s, 20)
     for prompts in (["x"] * 10**5, [[1]] * 129):
         r = s.json("/v1/completions", {"model": "aha-tiny", "prompt": prompts}, 400)
         check(r["error"]["param"] == "prompt", r)
@@ -263,7 +272,7 @@ def texts(s):
     for text in ("Z" * 131072, " " * 131072, "e" + "\u0301" * 65536, "\U0001F468\u200d" * 18000, "\n" * 131072):
         t0 = time.monotonic()
         r = s.json("/tokenize", {"prompt": text})
-        check(time.monotonic() - t0 < 5, time.monotonic() - t0)
+        check(time.monotonic() - t0 < 10, time.monotonic() - t0)
         check(s.json("/detokenize", {"tokens": r["tokens"]})["prompt"] == text)
         check(s.json(CHAT, {**BODY, "messages": [{"role": "user", "content": text}]}, 400)["error"]["code"] == "context_length_exceeded")
     plain = s.json("/tokenize", {"messages": [{"role": "user", "content": "a"}]})["tokens"]
@@ -279,18 +288,18 @@ def texts(s):
 @test
 def ends_well():
     """SIGTERM under load: what is under way is answered, nothing new is taken, exit 0; a second one does not wait"""
-    with Server("--parallel", "4") as s:
+    with Server("--parallel", "4", "--drain", "300") as s:
         results = []
-        threads = [threading.Thread(target=lambda: results.append(s.json("/v1/completions", {**LONG, "max_tokens": 400}))) for _ in range(6)]
+        threads = [threading.Thread(target=lambda: results.append(s.json("/v1/completions", {**LONG, "max_tokens": 200}))) for _ in range(6)]
         for t in threads:
             t.start()
         while s.health()[1]["requests"] < 6:
             time.sleep(0.01)
-        rc = s.stop()
+        rc = s.stop(timeout=300)
         for t in threads:
             t.join()
         check(rc == 0, rc, s.said)
-        check(len(results) == 6 and all(r["usage"]["completion_tokens"] == 400 for r in results))
+        check(len(results) == 6 and all(r["usage"]["completion_tokens"] == 200 for r in results))
     with Server("--drain", "1") as s:
         c = s.connect()
         c.sendall(post({**LONG, "n": 64}, path="/v1/completions"))

@@ -9,10 +9,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static Server s;
+
+static void close_engine(void) { aha_engine_free(s.g); }
+
 static Server *server(void)
 {
-    static Server s;
-    static bool   tried;
+    static bool tried;
     if (!tried) {
         aha_options o = AHA_OPTIONS_INIT;
         o.threads = 1;
@@ -22,6 +25,7 @@ static Server *server(void)
         s.o = (ServeOptions){.model = "m,aha-tiny", .queue = 4};
         snprintf(s.model, sizeof s.model, "m");
         s.info.size = sizeof s.info;
+        atexit(close_engine);
         if (s.g) aha_engine_get_info(s.g, &s.info);
     }
     tried = true;
@@ -75,9 +79,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                   {.path = "/v1/completions", .parse = text_parse, .dialect = &dialect_text},
                                   {.path = "/tokenize", .parse = tokenize_parse},
                                   {.path = "/detokenize", .parse = detokenize_parse}};
-    Server *s = server();
-    if (!s || size < 2) return 0;
-    Task *t = task_new(s, &ROUTE[data[0] % ARRAY_LEN(ROUTE)], NULL, "req-0123456789abcdef01234567");
+    if (!server() || size < 2) return 0;
+    Task *t = task_new(&s, &ROUTE[data[0] % ARRAY_LEN(ROUTE)], NULL, "req-0123456789abcdef01234567");
     Buf   out = {0};
     if (!t) abort();
     buf_add(&t->body, data + 1, size - 1);
