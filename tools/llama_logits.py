@@ -6,7 +6,7 @@
 LLAMA is a llama.cpp checkout with a build in build/bin (libllama, libggml); MODELs are Hugging Face folders, each written by aha convert,
 as F32 unless --type says otherwise.  Differences are shares of a row's range of logits: the mean over the rows, and the worst.
 Fails when a row is further apart than 2%, or when the likeliest tokens differ though the best is ahead by more than that.  A MODEL
-that llama.cpp refuses is listed with its words and does not count.  Two known differences are looked into: YaRN's betas, which
+that llama.cpp refuses, or that is not converted, is listed with the words and does not count.  Two known differences are looked into: YaRN's betas, which
 llama.cpp does not read for every architecture, are given to it, and coded weights, for which it rounds what they are multiplied
 with too, are decoded for it.  Of a MODEL with a tokenizer the importance of one text is compared too."""
 import argparse
@@ -125,7 +125,11 @@ def line(name, both, tokens):
 def one(peer, model, a, d):
     path = os.path.join(d, "m.gguf")
     name = os.path.basename(os.path.normpath(model))
-    aha("convert", model, path, "--type", a.type, "--force")
+    try:
+        aha("convert", model, path, "--type", a.type, "--force")
+    except subprocess.CalledProcessError as e:
+        print(f"{name:28} not converted: {e.stderr.decode().splitlines()[-1]}", flush=True)
+        return False
     with open(os.path.join(model, "config.json"), encoding="utf-8") as f:
         ids = ids_for(json.load(f)["vocab_size"], a.tokens)
     both, words = logits(peer, path, ids, d)

@@ -6,7 +6,7 @@
 BUILD holds libggml-base.so (the build folder of a llama.cpp checkout, or its bin); MODEL is a Hugging Face folder.  The matrix of
 importance is aha's, made of other samples (or of the first half of FILE) than those that the divergence is measured on.  Per type, without and
 with the matrix: relative error over all tensors of that type, sqrt(sum w (x - y)^2 / sum w x^2) with w 1 and with w the mean squares of
-the columns' inputs; KL divergence from the model."""
+the columns' inputs; KL divergence from the model, its mean and its 99% quantile."""
 import argparse
 import ctypes
 import json
@@ -122,7 +122,7 @@ def main():
         run("convert", a.model, f32, "--type", "f32")
         run("imatrix", "-m", a.model, *learn, "-o", im)
         plain, weights = plain_tensors(f32), importance(im)
-        print("| type | matrix | error: aha | ggml | weighted: aha | ggml | KL: aha | ggml |\n|---|---|---|---|---|---|---|---|", flush=True)
+        print("| type | matrix | error: aha | ggml | weighted: aha | ggml | KL: aha | ggml | its 99%: aha | ggml |\n|---|---|---|---|---|---|---|---|---|---|", flush=True)
         worse = 0
         for kind in a.types.split(","):
             for matrix in (False, True):
@@ -134,10 +134,10 @@ def main():
                 row = []
                 for path in (ours, theirs):
                     kl = json.loads(run("eval", "kl", "-m", path, "--base", a.model, *test, "--json"))
-                    row.append((*errors(path, GGMLQuantizationType[kind.upper()], plain, weights), kl["kl"], kl["kl_se"]))
-                (e, w, k, s), (e2, w2, k2, s2) = row
+                    row.append((*errors(path, GGMLQuantizationType[kind.upper()], plain, weights), kl["kl"], kl["kl_se"], kl["kl_99"]))
+                (e, w, k, s, q), (e2, w2, k2, s2, q2) = row
                 worse += e > e2 if not matrix else w > w2
-                print(f"| {kind} | {'yes' if matrix else 'no'} | {e:.5f} | {e2:.5f} | {w:.5f} | {w2:.5f} | {k:.6f} +- {s:.6f} | {k2:.6f} +- {s2:.6f} |", flush=True)
+                print(f"| {kind} | {'yes' if matrix else 'no'} | {e:.5f} | {e2:.5f} | {w:.5f} | {w2:.5f} | {k:.5f} +- {s:.5f} | {k2:.5f} +- {s2:.5f} | {q:.4f} | {q2:.4f} |", flush=True)
         print(f"{worse} of the errors that are searched for are larger than ggml's")
     return worse > 0
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 enum { NAME_BYTES_MAX = 512, ENTRIES_MAX = 1 << 20 };
+#define WEIGHT_MIN 1e-6 /* a block whose columns were all 0 in that text is still rounded to the nearest */
 
 typedef struct Old { /* an entry of the older form */
     const uint8_t *name, *data;
@@ -135,7 +136,10 @@ static bool weigh(const uint8_t *sum2, int cols, float *weight)
         if (!(v >= 0 && isfinite(v))) return false;
         sum += v;
     }
-    for (int k = 0; k < cols; k++) weight[k] = sum > 0 ? (float)((double)f32_at(sum2, k) / sum * cols) : 1;
+    for (int k = 0; k < cols; k++) {
+        double v = sum > 0 ? (double)f32_at(sum2, k) / sum * cols : 1;
+        weight[k] = (float)(v > WEIGHT_MIN ? v : WEIGHT_MIN);
+    }
     return true;
 }
 
