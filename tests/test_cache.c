@@ -274,6 +274,124 @@ static void test_q8_refused(void **state)
     assert_non_null(strstr(e.text, "blocks of 32 columns"));
 }
 
+/* aha-tiny's latent of 48 and rope of 8 columns in 64 and 32, so that blocks of 32 fit: the same function.  Columns that are added
+ * are 0, the norm's gain makes up for their number, the queries for the softmax's scale, and a pair of rope that turned with
+ * frequency i of 4 is pair 4 i of 16. */
+enum { C0 = 48, R0 = 8, C1 = 64, R1 = 32, N0 = 24 };
+static int wide_column(int i) { return i < C0 ? i : C1 + (i - C0) / 2 * 8 + (i - C0) % 2; } /* of a latent with its rope */
+static void widen(const Weight *from, const Weight *to)
+{
+    const float *x = from->data;
+    float       *y = (float *)(uintptr_t)to->data;
+    bool         norm = strstr(from->name, "kv_a_layernorm"), latent = strstr(from->name, "kv_a_proj"), query = strstr(from->name, "q_b_proj");
+    float        scale = norm ? sqrtf((float)C0 / C1) : query ? sqrtf((float)(N0 + R1) / (N0 + R0)) : 1;
+    memset(y, 0, (size_t)to->rows * (size_t)to->cols * sizeof *y);
+    for (int r = 0; r < from->rows; r++) {
+        int h = r / (N0 + R0), i = r % (N0 + R0), row = r;
+        if (latent) row = wide_column(r);
+        if (query) row = h * (N0 + R1) + (i < N0 ? i : N0 + (i - N0) / 2 * 8 + (i - N0) % 2);
+        for (int c = 0; c < from->cols; c++) y[(size_t)row * (size_t)to->cols + (size_t)c] = scale * x[(size_t)r * (size_t)from->cols + (size_t)c];
+    }
+}
+static Model *widened_tiny(Dtype kv_type)
+{
+    ModelOptions f32 = {.decoded = true}, o = {.kv_type = kv_type};
+    aha_error    e = {0};
+    Model       *tiny_model, *m;
+    Config       c;
+    ASSERT_OK(model_open(&tiny_model, "models/aha-tiny", &f32, &e), e);
+    c = tiny_model->cfg;
+    assert_true(c.kv_lora == C0 && c.rope_dim == R0 && c.nope == N0 && c.rope.interleaved);
+    c.kv_lora = C1;
+    c.rope_dim = R1;
+    ASSERT_OK(model_init_random(&m, &c, &o, 1, &e), e);
+    assert_int_equal(m->n_weight, tiny_model->n_weight);
+    for (int i = 0; i < m->n_weight; i++) widen(tiny_model->weight[i], m->weight[i]);
+    model_free(tiny_model);
+    return m;
+}
+
+/* Logits of every position of some real answers, one after the other. */
+typedef struct Judged {
+    float *logits; /* [n, V] */
+    int    n, V;
+} Judged;
+static void judged_row(void *user, int i, const real *logits)
+{
+    Judged *j = user;
+    (void)i;
+    memcpy(j->logits + (size_t)j->n++ * (size_t)j->V, logits, (size_t)j->V * sizeof(float));
+}
+static Judged judge(const Turn *t, int n, Model *m)
+{
+    Engine   *g = engine_open(m, g_kernels, NULL, (EngineOptions){0});
+    Judged    j = {.V = m->cfg.vocab};
+    aha_error e = {0};
+    for (int i = 0; i < n; i++) j.n += t[i].n;
+    j.logits = malloc((size_t)j.n * (size_t)j.V * sizeof(float));
+    j.n = 0;
+    for (int i = 0; i < n; i++) ASSERT_OK(engine_score(g, t[i].ids, t[i].n, NULL, judged_row, &j, &e), e);
+    engine_free(g);
+    model_free(m);
+    return j;
+}
+
+/* sum p log(p/q), the mean over positions; how often the likeliest differs */
+static double divergence(const Judged *p, const Judged *q, int *other)
+{
+    double all = 0;
+    *other = 0;
+    for (int r = 0; r < p->n; r++) {
+        const float *a = p->logits + (size_t)r * (size_t)p->V, *b = q->logits + (size_t)r * (size_t)p->V;
+        double       za = 0, zb = 0, kl = 0;
+        int          ma = 0, mb = 0;
+        for (int i = 0; i < p->V; i++) {
+            za += exp((double)a[i]);
+            zb += exp((double)b[i]);
+            if (a[i] > a[ma]) ma = i;
+            if (b[i] > b[mb]) mb = i;
+        }
+        for (int i = 0; i < p->V; i++) kl += exp((double)a[i]) / za * ((double)a[i] - (double)b[i] + log(zb) - log(za));
+        all += kl;
+        *other += ma != mb;
+    }
+    return all / p->n;
+}
+
+static void test_what_rounding_costs(void **state)
+{
+    static const char *const QUESTION[] = {"Using the numbers 3, 5, 7 and 9, make 24.", "What is 12 times 7, plus 24?", "Make 10 from 2, 3 and 4.",
+                                           "Tom has 14 apples and gives away 5. How many are left?", "Solve 3 x + 4 = 25.", "Who are you?"};
+    enum { ASKED = sizeof QUESTION / sizeof *QUESTION };
+    static const double BOUND[] = {0, 0.01, 0.001, 0.01}; /* as KV_ALL */
+    aha_engine *g = tiny(NULL);
+    Turn        t[ASKED];
+    Judged      exact, plain;
+    Model      *m;
+    aha_error   e = {0};
+    int         other;
+    (void)state;
+    for (int i = 0; i < ASKED; i++) {
+        aha_message ask = {.role = "user", .text = QUESTION[i], .n_bytes = strlen(QUESTION[i])};
+        t[i] = say(g, &ask, 1, 200);
+    }
+    aha_engine_free(g);
+    ASSERT_OK(model_open(&m, "models/aha-tiny", NULL, &e), e);
+    plain = judge(t, ASKED, m);
+    exact = judge(t, ASKED, widened_tiny(DT_F32));
+    assert_true(divergence(&plain, &exact, &other) < 1e-6);
+    free(plain.logits);
+    for (int k = 1; k < N_KV; k++) {
+        Judged rounded = judge(t, ASKED, widened_tiny(KV_ALL[k].type));
+        double kl = divergence(&exact, &rounded, &other);
+        print_message("%-5s keys: KL %.2g nats a token from f32's, another likeliest token at %d of %d\n", KV_ALL[k].name, kl, other, exact.n);
+        assert_true(kl < BOUND[k]);
+        free(rounded.logits);
+    }
+    free(exact.logits);
+    for (int i = 0; i < ASKED; i++) free(t[i].ids);
+}
+
 /* ---- memory ---- */
 /* What is asked for is never exceeded, and not wasted either: one page more would not fit. */
 static void test_memory_bound(void **state)
@@ -353,7 +471,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_second_turn), cmocka_unit_test(test_generated_pages), cmocka_unit_test(test_stopped_at_a_pages_end),
         cmocka_unit_test(test_q8_rounds), cmocka_unit_test(test_packed_is_cached), cmocka_unit_test(test_q8_size),
-        cmocka_unit_test(test_q8_refused), cmocka_unit_test(test_memory_bound), cmocka_unit_test(test_memory_of_an_engine),
+        cmocka_unit_test(test_q8_refused), cmocka_unit_test(test_what_rounding_costs),
+        cmocka_unit_test(test_memory_bound), cmocka_unit_test(test_memory_of_an_engine),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
