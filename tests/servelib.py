@@ -27,8 +27,9 @@ def check(ok, *what):
 
 
 class Server:
-    def __init__(self, *args, env=None):
-        self.p = subprocess.Popen([BIN, "serve", "--port", "0", *args], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+    def __init__(self, *args, env=None, files=None):
+        limit = ["prlimit", f"--nofile={files}:{files}"] if files else []
+        self.p = subprocess.Popen([*limit, BIN, "serve", "--port", "0", *args], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
                                   env={**os.environ, **(env or {})}, text=True)
         self.said, self.port = "", None
         for line in self.p.stderr:

@@ -129,6 +129,17 @@ def slow_senders(s):
     check(r["usage"]["completion_tokens"] == 3)
 
 
+@serve_test("--patience", "60", files=200)
+def crowd(s):
+    """as many connections as there may be, which say nothing: they go before their time, so that others come in"""
+    idle = [s.connect() for _ in range(300)]
+    t0 = time.monotonic()
+    check(s.get("/health", timeout=20)[0] == 200 and time.monotonic() - t0 < 15)
+    check(s.chat(max_tokens=2)["usage"]["completion_tokens"] == 2)
+    for c in idle:
+        c.close()
+
+
 @serve_test("--patience", "2", "--parallel", "4")
 def slow_readers(s):
     """a client that does not read its stream is dropped, and its slot is free; one that reads goes on"""

@@ -233,64 +233,6 @@ static Exchange *exchange_new(Conn *c, const char *method, const char *path)
     return x;
 }
 
-static int check_route(Exchange *x, bool other, Refusal *r)
-{
-    char quoted[128];
-    if (x->route) return 0;
-    error_quote(quoted, sizeof quoted, x->path, strlen(x->path));
-    return other ? refuse(r, 405, "method_not_allowed", NULL, "%s is not for %s", quoted, x->method)
-                 : refuse(r, 404, "not_found", NULL, "there is nothing at %s", quoted);
-}
-
-static uint64_t group_of(const Exchange *x, const KeyGrant *grant)
-{
-    if (grant->entry) return hash64(&grant->entry, sizeof grant->entry, 1);
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->conn->c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    const struct sockaddr          *a = info ? info->client_addr : NULL;
-    if (a && a->sa_family == AF_INET) return hash64(&((const struct sockaddr_in *)(const void *)a)->sin_addr, sizeof(struct in_addr), 2);
-    if (a && a->sa_family == AF_INET6) return hash64(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr, 8, 3); /* a network */
-    return 0;
-}
-
-/* A request that generates counts: it must fit in, and its key must have something left. */
-static int admit_work(Exchange *x, const KeyGrant *grant, Refusal *r)
-{
-    Server    *s = x->s;
-    KeyRefusal why = {0};
-    bool       generates = x->route->kind & ROUTE_GENERATES;
-    if (generates && server_is_full(s, r)) return -1;
-    if (!(x->task = task_new(s, x->route, x, x->id))) return refuse(r, 503, "overloaded", NULL, "no memory for a request");
-    if (!generates) return 0;
-    x->task->grant = *grant;
-    x->task->group = group_of(x, grant);
-    KeyAdmit a = s->o.keys ? keys_admit(s->o.keys, &x->task->grant, 0, &why) : KEY_ADMITTED;
-    if (a == KEY_ADMITTED) {
-        x->task->admitted = true;
-        s->n_admitted++;
-        return 0;
-    }
-    refuse(r, a == KEY_GONE ? 401 : 429, a == KEY_GONE ? "invalid_api_key" : a == KEY_OVER_QUOTA ? "insufficient_quota" : "rate_limit_exceeded",
-           NULL, "%s", why.words);
-    r->retry_after_s = why.retry_s;
-    return -1;
-}
-
-/* The head is complete.  What can be refused is refused now, before the body. */
-static int admit(Exchange *x, const char *version, const char *url)
-{
-    Refusal *r = &x->refusal;
-    KeyGrant grant = {0};
-    bool     other;
-    if (check_framing(x->conn->c, version, (uint64_t)x->s->o.body_bytes, &x->has_body, r)) return -1;
-    if (strlen(url) >= sizeof x->path) return refuse(r, 414, "bad_request", NULL, "the path is longer than %zu bytes", sizeof x->path - 1);
-    x->route = route_find(x->s, x->method, x->path, &other);
-    if (check_preflight(x)) return 0;
-    if (!(x->route && (x->route->kind & ROUTE_OPEN)) && check_key(x, &grant, r)) return -1;
-    if (check_host(x, r) || check_origin(x, r) || check_route(x, other, r)) return -1;
-    if (x->route->now) return 0;
-    return check_type(x->conn->c, r) ? -1 : admit_work(x, &grant, r);
-}
-
 static enum MHD_Result queue_answer(Exchange *x)
 {
     enum MHD_Result ok = MHD_queue_response(x->conn->c, (unsigned)x->status, x->response);
@@ -305,7 +247,7 @@ static enum MHD_Result begin(Conn *c, const char *url, const char *method, const
     Exchange *x = *slot = exchange_new(c, method, url);
     if (!x) return MHD_NO;
     enter(c, PHASE_BODY);
-    if (admit(x, version, url) == 0) return MHD_YES;
+    if (exchange_admit(x, version, url) == 0) return MHD_YES;
     const char *expect = MHD_lookup_connection_value(c->c, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT);
     x->swallow = x->has_body && !expect && x->refusal.status != 413 && x->refusal.status != 400;
     if (x->swallow) return MHD_YES; /* so that the answer is read, and the connection used again */
@@ -403,7 +345,9 @@ static void on_completed(void *cls, struct MHD_Connection *mc, void **slot, enum
 static double phase_limit_s(const Conn *c)
 {
     const Exchange *x = c->x;
-    double          patience = c->h->s->o.patience_s;
+    const Http     *h = c->h;
+    double          patience = h->s->o.patience_s;
+    if (h->n_conns > h->limit / 4 * 3 && c->phase <= PHASE_BODY && patience > 1) patience = 1; /* it is getting crowded */
     switch (c->phase) {
     case PHASE_IDLE: return c->fresh ? patience : 5 * patience;
     case PHASE_HEAD: return patience;
@@ -451,6 +395,7 @@ int http_start(Http *h, Server *s, aha_error *e)
     h->s = s;
     int limit = os_descriptors_raise(CONNECTIONS_MAX + 64) - 64;
     if (limit < 16) limit = 16;
+    h->limit = limit;
     struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_PRIORITIES, 0, TLS_PRIORITIES}, {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(intptr_t)tls_callback},
                                    {MHD_OPTION_END, 0, NULL}};
     h->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (h->tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request, h,

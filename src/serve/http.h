@@ -55,7 +55,7 @@ struct Http {
     struct MHD_Daemon *daemon;
     int                poll, listener;
     Conn              *conns;
-    int                n_conns;
+    int                n_conns, limit;
     const char        *host; /* as it was given */
     bool               local;  /* listening on this machine alone */
     Tls               *tls;    /* NULL: plain HTTP */
@@ -75,6 +75,8 @@ void exchange_resume(Exchange *x);
 /* ---- https (http_tls.c) ---- */
 void certificate_look(Http *h, uint64_t now);                  /* reads it again when it is time, or somebody says so */
 void send_past(const Conn *c, const void *data, size_t n);     /* straight to the client, as far as it takes it */
+
+int  exchange_admit(Exchange *x, const char *version, const char *url); /* http_admit.c: 0, or -1 and x->refusal */
 
 /* ---- who may ask (http_check.c) ---- 0, or -1: refused */
 int  check_framing(struct MHD_Connection *c, const char *version, uint64_t limit, bool *has_body, Refusal *r);

@@ -164,7 +164,7 @@ static void count_tokens(Task *t, int n)
     t->last_ns = now;
 }
 
-static void choice_news(Task *t, Choice *c)
+static void choice_news(Task *t, Choice *c, bool broken)
 {
     Token          token[32];
     aha_token_logp top[32 * AHA_TOP_MAX];
@@ -182,7 +182,7 @@ static void choice_news(Task *t, Choice *c)
         }
         if (!t->ask.stream) continue;
         t->route->dialect->part(t, c, exchange_out(t->x));
-        if (done && !t->error.code) t->route->dialect->end(t, c, exchange_out(t->x));
+        if (done && !broken) t->route->dialect->end(t, c, exchange_out(t->x));
     }
 }
 
@@ -243,10 +243,10 @@ static void news(Task *t)
 {
     pthread_mutex_lock(&t->lock);
     t->dirty = false;
-    bool last = t->finished;
+    bool last = t->finished, broken = t->error.code != 0;
     pthread_mutex_unlock(&t->lock);
     if (t->x) {
-        for (int i = 0; i < t->n_choice; i++) choice_news(t, &t->choice[i]);
+        for (int i = 0; i < t->n_choice; i++) choice_news(t, &t->choice[i], broken);
         if (t->ask.stream && !last) exchange_push(t->x, false);
     }
     if (last) finished(t);
