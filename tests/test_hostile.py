@@ -156,6 +156,17 @@ def bombs(d):
 
 
 @test
+def sizes(d):
+    """files beside the weights that are larger than any published one are not read: 64 MB refused in 256 MB"""
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"):
+        m = tiny(d, name)
+        with open(os.path.join(m, name), "wb") as f:
+            f.truncate(64 << 20)
+        sound_refusal(aha("run", "-m", m, "hi", memory=256 << 20), name)
+        shutil.rmtree(m)
+
+
+@test
 def counts(d):
     """a file of 200 bytes that promises 2^32, 2^63 or 2^64-1 of something, in 512 MB"""
     def text(s):

@@ -5,7 +5,7 @@
 #include "text.h"
 
 enum {
-    TOK_JSON_BYTES_MAX = 64 << 20, /* of a tokenizer.json; the largest of the known families has 11 MB */
+    TOK_JSON_BYTES_MAX = 32 << 20, /* of a tokenizer.json; the largest of the known families has 11 MB, and parsing may take 48 times as much */
     TOK_VOCAB_MAX = 1 << 20,       /* tokens */
     TOK_MERGES_MAX = 1 << 22,
     TOK_BYTES_MAX = 4096,          /* of one token; the longest in the known families has 256 */
