@@ -1,21 +1,33 @@
-/* The GGUF writer: what it writes, the reader reads; where anything fails, nothing is left. */
+/* The GGUF writer: what it writes, the reader reads; where anything fails, nothing is left that looks whole, and the next run makes it so. */
 #include <stdio.h>
 #include <unistd.h>
 
 #include "format/format.h"
 #include "testlib.h"
 
-static const char PATH[] = "/tmp/aha-test-gguf-write.gguf", TMP[] = "/tmp/aha-test-gguf-write.gguf.tmp";
+static const char PATH[] = "/tmp/aha-test-gguf-write.gguf", PARTIAL[] = "/tmp/aha-test-gguf-write.gguf.partial";
 static const float VALUE[6] = {1, -2, 3.5f, 0, 1e-20f, 7};
 static const TensorInfo TENSOR[] = {
     {.name = "a.weight", .dtype = DT_F32, .n_dims = 2, .dim = {2, 3}, .data = VALUE, .bytes = 24},
     {.name = "b", .dtype = DT_F32, .n_dims = 1, .dim = {5}, .data = VALUE, .bytes = 20},
 };
 
-static int from_memory(void *user, int i, const File *f, aha_error *e)
+static int from_memory(void *user, int i, Output *o, aha_error *e)
 {
     const int *short_of = user; /* bytes to leave out */
-    return file_write(f, TENSOR[i].data, TENSOR[i].bytes - (size_t)*short_of, e);
+    return output_put(o, TENSOR[i].data, TENSOR[i].bytes - (size_t)*short_of, e);
+}
+
+/* one file, as aha convert writes it */
+static int write_gguf(const char *path, const GgufMeta *m, const TensorInfo *t, int n, int short_of, aha_error *e)
+{
+    Output     *o;
+    OutputCalls calls = {from_memory, NULL, NULL, &short_of};
+    int         rc = output_new(&o, path, false, e);
+    if (!rc) rc = output_add_gguf(o, strrchr(path, '/') + 1, m, t, n, e);
+    if (!rc) rc = output_write(o, 1, true, &calls, e);
+    output_free(o);
+    return rc;
 }
 
 static GgufMeta metadata(void)
@@ -42,10 +54,9 @@ static void reads_back(void **state)
     int64_t     n = 0;
     double      x = 0;
     bool        yes = false;
-    int         none = 0;
     (void)state;
-    ASSERT_OK(gguf_write(PATH, &m, TENSOR, 2, from_memory, &none, &e), e);
-    assert_false(file_exists(TMP));
+    ASSERT_OK(write_gguf(PATH, &m, TENSOR, 2, 0, &e), e);
+    assert_false(dir_exists(PARTIAL));
     ASSERT_OK(weights_open(&w, PATH, &e), e);
     assert_true(weights_is_gguf(w) && weights_count(w) == 2 && gguf_kv_count(w) == 6);
     ASSERT_OK(gguf_get_int(w, "f", "n", true, 0, UINT32_MAX, &n, &e), e);
@@ -67,31 +78,47 @@ static void refuses(void **state)
 {
     GgufMeta   m = metadata();
     aha_error  e = {0};
-    int        none = 0, one = 1;
     TensorInfo t[2] = {TENSOR[0], TENSOR[0]};
     (void)state;
-    assert_int_equal(gguf_write(PATH, &m, t, 2, from_memory, &none, &e), AHA_ERR_ARG);
+    assert_int_equal(write_gguf(PATH, &m, t, 2, 0, &e), AHA_ERR_ARG);
     assert_non_null(strstr(e.text, "twice"));
     t[0].bytes = 23;
-    assert_int_equal(gguf_write(PATH, &m, t, 1, from_memory, &none, &e), AHA_ERR_ARG);
-    assert_int_equal(gguf_write(PATH, &m, TENSOR, 2, from_memory, &one, &e), AHA_ERR_IO); /* fewer bytes than announced */
-    assert_int_equal(gguf_write("/nowhere/x.gguf", &m, TENSOR, 2, from_memory, &none, &e), AHA_ERR_IO);
-    assert_false(file_exists(PATH) || file_exists(TMP));
+    assert_int_equal(write_gguf(PATH, &m, t, 1, 0, &e), AHA_ERR_ARG);
+    assert_int_equal(write_gguf(PATH, &m, TENSOR, 2, 1, &e), AHA_ERR_INTERNAL); /* fewer bytes than announced */
+    assert_int_equal(write_gguf("/nowhere/x.gguf", &m, TENSOR, 2, 0, &e), AHA_ERR_IO);
+    assert_false(file_exists(PATH) || dir_exists(PARTIAL));
     gguf_meta_free(&m);
 }
 
-/* every call that can fail, in turn: an error, and neither file nor part of one */
+static void same_as(const char *want, size_t n)
+{
+    char     *got;
+    size_t    k;
+    aha_error e = {0};
+    ASSERT_OK(file_read_all(PATH, 1 << 20, &got, &k, &e), e);
+    assert_true(n == k && !memcmp(want, got, n));
+    mem_free(got);
+}
+
+/* every call that can fail, in turn: an error, no file that is not whole, and the next run, which goes on, writes the same bytes */
 static void every_failure(void **state)
 {
     static const unsigned KIND[] = {OS_FAULT_ALLOC, OS_FAULT_OPEN, OS_FAULT_WRITE, OS_FAULT_SYNC, OS_FAULT_RENAME};
-    int none = 0;
+    char   *want;
+    size_t  want_n;
+    GgufMeta first = metadata();
+    aha_error none = {0};
     (void)state;
+    ASSERT_OK(write_gguf(PATH, &first, TENSOR, 2, 0, &none), none);
+    ASSERT_OK(file_read_all(PATH, 1 << 20, &want, &want_n, &none), none);
+    gguf_meta_free(&first);
+    unlink(PATH);
     for (size_t k = 0; k < ARRAY_LEN(KIND); k++)
         for (uint64_t nth = 1; nth < 100; nth++) {
             aha_error e = {0};
             os_fault_arm(KIND[k], nth);
             GgufMeta m = metadata();
-            int      rc = gguf_write(PATH, &m, TENSOR, 2, from_memory, &none, &e);
+            int      rc = write_gguf(PATH, &m, TENSOR, 2, 0, &e);
             uint64_t seen = os_fault_seen();
             os_fault_arm(0, 0);
             gguf_meta_free(&m);
@@ -101,9 +128,15 @@ static void every_failure(void **state)
                 break;
             }
             assert_true(rc < 0 && e.text[0]);
-            assert_false(file_exists(TMP));
-            if (unlink(PATH) == 0) assert_int_equal(KIND[k], nth > 1 ? KIND[k] : 0); /* only after the rename: the folder's fsync */
+            if (file_exists(PATH)) same_as(want, want_n); /* after the rename: the folder's fsync, tidying up */
+            m = metadata();
+            ASSERT_OK(write_gguf(PATH, &m, TENSOR, 2, 0, &e), e);
+            gguf_meta_free(&m);
+            same_as(want, want_n);
+            assert_false(dir_exists(PARTIAL));
+            unlink(PATH);
         }
+    mem_free(want);
 }
 
 int main(void)

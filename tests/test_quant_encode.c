@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "base/base.h"
-#include "tensor/dtype.h"
+#include "tensor/quant_encode.h"
 #include "testlib.h"
 
 enum { COLS = 256 * 64 };
@@ -87,6 +87,32 @@ static void same_bits(void **state)
     }
 }
 
+/* The processor's own vectors give the bits of the plain ones. */
+static void every_isa(void **state)
+{
+    static const QuantShape SHAPE[] = {{1, 32, 1, 1, -127, 127, NULL, false}, {16, 16, 0, 15, 0, 3, NULL, true}, {16, 16, -32, 31, -4, 3, NULL, false},
+                                       {8, 32, 0, 63, 0, 15, NULL, true}, {8, 32, -32, 31, -127, 113, QUANT_IQ4_VALUE, false}};
+    (void)state;
+    for (int kind = 0; kind < 6; kind++) {
+        fill_normal(kind == 1 ? 1e-30f : 1);
+        for (int i = 0; i < COLS; i++) g_x[i] *= kind == 2 && i % 256 == 7 ? 65504 : kind == 3 ? g_x[i] : kind == 4 ? g_x[i] * g_x[i] : 1;
+        for (int i = 0; kind == 5 && i < COLS; i++) g_x[i] = roundf(2 * g_x[i]);
+        for (size_t s = 0; s < ARRAY_LEN(SHAPE); s++)
+            for (int i = 0, n = SHAPE[s].subs * SHAPE[s].width; i < COLS; i += n) {
+                QuantBlock a, b;
+                memset(&a, 0, sizeof a);
+                memset(&b, 0, sizeof b);
+                const float *w = i % (2 * n) ? g_w + i : NULL;
+                quant_search_by(true, &SHAPE[s], g_x + i, w, &a);
+                quant_search_by(false, &SHAPE[s], g_x + i, w, &b);
+                assert_true(a.d == b.d && (!SHAPE[s].min || a.dmin == b.dmin));
+                assert_memory_equal(a.q, b.q, (size_t)n);
+                assert_memory_equal(a.scale, b.scale, (size_t)SHAPE[s].subs * sizeof *a.scale);
+                assert_memory_equal(a.min, b.min, (size_t)SHAPE[s].subs * sizeof *a.min);
+            }
+    }
+}
+
 static void unfit(void **state)
 {
     float x[4] = {1, 65504, 65505, 1};
@@ -102,6 +128,6 @@ static void unfit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(normal_rows), cmocka_unit_test(hard_rows), cmocka_unit_test(same_bits),
-                                       cmocka_unit_test(unfit)};
+                                       cmocka_unit_test(every_isa), cmocka_unit_test(unfit)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

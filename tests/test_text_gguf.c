@@ -85,7 +85,7 @@ static void arrays_free(Arrays *a)
 static void same_ids(const char *name, const char *pre)
 {
     Arrays     a;
-    Tokenizer *t;
+    Tokenizer *t, *again;
     aha_error  e = {0};
     char       path[256];
     Ids        ids = {0};
@@ -97,6 +97,10 @@ static void same_ids(const char *name, const char *pre)
     assert_int_equal(n, 0); /* unused: no text */
     assert_false(tokenizer_is_added(t, (int32_t)a.v.n - 1));
     assert_true(tokenizer_id(t, "<think>") >= 0 && tokenizer_id(t, "[PAD999]") < 0);
+    again = through_json(t);
+    assert_int_equal(tokenizer_vocab(again), a.v.n - 1); /* without the unused one behind the last */
+    for (int32_t id = 0; id < (int32_t)a.v.n - 1; id++)
+        assert_true(tokenizer_is_added(again, id) == tokenizer_is_added(t, id) && tokenizer_is_control(again, id) == tokenizer_is_control(t, id));
     snprintf(path, sizeof path, "tests/data/text/%s.ids.json", name);
     json_t *list = load_list(path);
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -108,10 +112,41 @@ static void same_ids(const char *name, const char *pre)
             ids.n = 0;
             ASSERT_OK(tokenizer_encode(t, s.s, (size_t)s.n, flags, &ids, &e), e);
             check_ids(&ids, flags && json_is_array(special) ? special : json_array_get(row, 1), s.s);
+            ids.n = 0;
+            ASSERT_OK(tokenizer_encode(again, s.s, (size_t)s.n, flags, &ids, &e), e);
+            check_ids(&ids, flags && json_is_array(special) ? special : json_array_get(row, 1), s.s);
         }
     }
     json_decref(list);
     ids_free(&ids);
+    tokenizer_free(again);
+    tokenizer_free(t);
+    arrays_free(&a);
+}
+
+/* ids that no token has, between plain tokens and added ones, keep the others in their places */
+static void holes(void **state)
+{
+    Arrays     a;
+    Tokenizer *t, *again;
+    aha_error  e = {0};
+    size_t     n, k;
+    (void)state;
+    arrays_of(&a, "tiny", "deepseek-v3");
+    int32_t last = (int32_t)a.v.n - 1, think;
+    a.token[last - 1] = ref("[PAD1]");
+    a.type[last - 1] = 5;
+    a.token[last] = ref("<last>");
+    a.type[last] = 4;
+    ASSERT_OK(tokenizer_from_gguf(&t, &a.v, "x.gguf", &e), e);
+    again = through_json(t);
+    think = tokenizer_id(t, "<think>");
+    assert_true(think > 0 && tokenizer_id(again, "<think>") == think && tokenizer_id(again, "<last>") == last && tokenizer_vocab(again) == last + 1);
+    for (int32_t id = 0; id < last - 1; id++) {
+        const char *x = tokenizer_bytes(t, id, &n), *y = tokenizer_bytes(again, id, &k);
+        assert_true(n == k && !memcmp(x, y, n));
+    }
+    tokenizer_free(again);
     tokenizer_free(t);
     arrays_free(&a);
 }
@@ -328,6 +363,9 @@ static void deepseek_llm(void **state)
     ASSERT_OK(tokenizer_from_gguf(&t, &a.v, path, &e), e);
     /* its added tokens hold letters such as u with two dots, which are found in any text */
     assert_int_equal(check_vectors(t, folder, "ggml-vocab-deepseek-llm", TOK_SPECIAL), 46);
+    Tokenizer *again = through_json(t);
+    assert_int_equal(check_vectors(again, folder, "ggml-vocab-deepseek-llm", TOK_SPECIAL), 46);
+    tokenizer_free(again);
     tokenizer_free(t);
     mem_free(a.token);
     mem_free(a.type);
@@ -457,7 +495,7 @@ static void long_runs(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(families), cmocka_unit_test(hostile), cmocka_unit_test(byte_tokens), cmocka_unit_test(no_memory),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(families), cmocka_unit_test(holes), cmocka_unit_test(hostile), cmocka_unit_test(byte_tokens), cmocka_unit_test(no_memory),
                                        cmocka_unit_test(deepseek_llm), cmocka_unit_test(files_have_words), cmocka_unit_test(long_runs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,10 @@ static void qwen_vectors(void **state)
     assert_int_equal(check_vectors(t, folder, "ggml-vocab-deepseek-r1-qwen", 0), 46);
     assert_int_equal(check_vectors(t, folder, "ggml-vocab-qwen2", 0), 46);
     check_sample(t, "r1-distill-qwen");
+    Tokenizer *again = through_json(t);
+    assert_int_equal(check_vectors(again, folder, "ggml-vocab-deepseek-r1-qwen", 0), 46);
+    check_sample(again, "r1-distill-qwen");
+    tokenizer_free(again);
     tokenizer_free(t);
 }
 
@@ -85,6 +89,10 @@ static void r1_vectors(void **state)
     }
     check_sample(t, "r1");
     check_long(t, "r1");
+    Tokenizer *again = through_json(t);
+    check_sample(again, "r1");
+    assert_true(tokenizer_vocab(again) == 128815 && tokenizer_id(again, "</think>") == 128799);
+    tokenizer_free(again);
     assert_int_equal(tokenizer_vocab(t), 128815);
     assert_int_equal(tokenizer_id(t, "<｜User｜>"), 128803);
     assert_int_equal(tokenizer_id(t, "</think>"), 128799);

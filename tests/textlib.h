@@ -17,6 +17,19 @@ static inline Tokenizer *fixture(const char *name)
     return t;
 }
 
+/* written as tokenizer.json and read again */
+static inline Tokenizer *through_json(const Tokenizer *t)
+{
+    Buf        b = {0};
+    HfWords    w = {.bos = 0, .eos = 1, .pad = -1, .add_bos = true};
+    Tokenizer *again;
+    aha_error  e = {0};
+    ASSERT_OK(tokenizer_to_json(t, &w, &b, &e), e);
+    ASSERT_OK(tokenizer_parse(&again, b.data, b.n, "written", &e), e);
+    buf_free(&b);
+    return again;
+}
+
 static inline json_t *load_list(const char *path)
 {
     json_error_t err;

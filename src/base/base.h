@@ -73,8 +73,9 @@ void file_close(File *f);                                   /* idempotent; fd be
 int  file_map(Map *m, const char *path, aha_error *e);      /* same refusals as file_open; an empty file maps to size 0 */
 void file_unmap(Map *m);
 /* How a part of a mapping will be used: a hint, harmless for memory that is none.  SPARSELY: here and there, so that what lies
- * around is not read too (a system may read megabytes ahead); SOON: all of it, in the background; WHOLE: as it began. */
-typedef enum MapUse { MAP_USE_WHOLE, MAP_USE_SPARSELY, MAP_USE_SOON } MapUse;
+ * around is not read too (a system may read megabytes ahead); SOON: all of it, in the background; WHOLE: as it began; DONE: not any
+ * more, its pages need not stay (of memory that is no mapping of a file the contents would be lost). */
+typedef enum MapUse { MAP_USE_WHOLE, MAP_USE_SPARSELY, MAP_USE_SOON, MAP_USE_DONE } MapUse;
 void map_expect(const void *data, size_t n, MapUse use);
 /* Whole file into a fresh NUL-terminated buffer (*n without the NUL); over max_bytes is AHA_ERR_LIMIT.  mem_free it. */
 int  file_read_all(const char *path, size_t max_bytes, char **out, size_t *n, aha_error *e);

@@ -195,7 +195,7 @@ int file_map(Map *m, const char *path, aha_error *e)
 
 void map_expect(const void *data, size_t n, MapUse use)
 {
-    static const int ADVICE[] = {MADV_NORMAL, MADV_RANDOM, MADV_WILLNEED};
+    static const int ADVICE[] = {MADV_NORMAL, MADV_RANDOM, MADV_WILLNEED, MADV_DONTNEED};
     uintptr_t        from = (uintptr_t)data & ~(uintptr_t)4095; /* of larger pages the system refuses some: then nothing is lost */
     if (n) (void)madvise((void *)from, n + ((uintptr_t)data - from), ADVICE[use]);
 }

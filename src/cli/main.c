@@ -19,7 +19,7 @@ static const Command COMMANDS[] = {
     {"score", "log-probabilities of given tokens", cmd_score},
     {"tokenize", "text to token ids, ids to text, conversations to ids", cmd_tokenize},
     {"pull", "a model from the Hugging Face hub: resumed, checked, shared with other tools", cmd_pull},
-    {"convert", "a model as a GGUF file, its weights in a type of choice", cmd_convert},
+    {"convert", "a model as a GGUF file or a Hugging Face folder, its weights in a type of choice", cmd_convert},
     {"imatrix", "how much each column of a model's matrices matters on a text, for convert", cmd_imatrix},
     {"inspect", "what is in a model, and whether it is sound", cmd_inspect},
     {"plan", "what fits where on this machine, at which length, and how fast at best", cmd_plan},

@@ -58,6 +58,9 @@ uint64_t weights_stamp(const WeightFile *w); /* of its files' sizes and times: a
 /* From now on the data will be read, not only the headers and a tensor here and there: the system may read ahead. */
 void weights_expect_all(const WeightFile *w);
 bool weights_is_gguf(const WeightFile *w);
+/* These bytes will not be read again soon: what was read of a file of hundreds of gigabytes need not stay in memory.  Whole pages of mapped
+ * files only; nothing else is touched. */
+void weights_done_with(const WeightFile *w, const void *data, size_t n);
 
 /* ---- GGUF's metadata (gguf_kv.c) ---- typed values by key; a split file has those of its first shard */
 typedef enum GgufType { /* as numbered in files */
@@ -100,8 +103,8 @@ int safetensors_write(const char *path, const TensorInfo *t, int n, const char *
 typedef int TensorWriteFn(void *user, int i, const File *f, aha_error *e);
 int safetensors_write_by(const char *path, const TensorInfo *t, int n, const char *const *metadata, TensorWriteFn *fn, void *user, aha_error *e);
 
-/* ---- writing GGUF (gguf_write.c) ---- version 3, alignment 32.  Metadata is collected first; running out of memory
- * sticks in kv.failed and gguf_write says so.  Integers are written as U32, numbers as F32: what readers ask for. */
+/* ---- GGUF's metadata to write (gguf_write.c) ---- version 3, alignment 32.  It is collected first; running out of memory
+ * sticks in kv.failed and whoever writes it says so.  Integers are written as U32, numbers as F32: what readers ask for. */
 typedef struct GgufMeta {
     Buf      kv;
     uint64_t n;
@@ -114,9 +117,39 @@ void gguf_put_str(GgufMeta *m, const char *key, const char *s, size_t n);
 void gguf_put_array(GgufMeta *m, const char *key, GgufType type, uint64_t n);
 void gguf_add_str(GgufMeta *m, const char *s, size_t n);
 void gguf_add_i32(GgufMeta *m, int32_t v);
+/* Which file of how many, and the tensors of all, as gguf-split marks them */
+void gguf_put_split(GgufMeta *m, int no, int count, int tensors);
+/* All that w says, but what is of its types, alignment and split */
+void gguf_put_all(GgufMeta *m, const WeightFile *w);
 void gguf_meta_free(GgufMeta *m);
+
 /* Writes one file as safetensors_write_by does, the tensors in the order given. */
-int gguf_write(const char *path, const GgufMeta *meta, const TensorInfo *t, int n, TensorWriteFn *fn, void *user, aha_error *e);
+int  gguf_write(const char *path, const GgufMeta *meta, const TensorInfo *t, int n, TensorWriteFn *fn, void *user, aha_error *e);
+
+/* ---- files that take hours to write (output.c, journal.c) ----
+ * One or several model files, written as one: all are there in the end, or none.  They grow in the folder TARGET.partial, tensor by tensor,
+ * beside a journal.  A run that was cut short, by a signal, a crash or a full disk, goes on behind the last whole tensor when the same is
+ * asked for again: the program's version, the files' heads (types, shapes, metadata), the texts and the source's stamp are what the journal
+ * says, else it begins anew.  The bytes are those of a run that was not cut short. */
+typedef struct Output Output;
+/* target: a folder (not there, or empty) that the files will be in; or a file, in whose folder they will be. */
+int  output_new(Output **out, const char *target, bool folder, aha_error *e);
+/* One more file of n tensors, which are numbered on; name: a plain one.  What t, meta and metadata point to is used now only. */
+int  output_add_gguf(Output *o, const char *name, const GgufMeta *meta, const TensorInfo *t, int n, aha_error *e);
+int  output_add_safetensors(Output *o, const char *name, const char *const *metadata, const TensorInfo *t, int n, aha_error *e);
+int  output_add_text(Output *o, const char *name, const char *text, size_t n, aha_error *e); /* copied */
+typedef struct OutputCalls {
+    /* Writes tensor i's bytes by output_put; called in the order of the bytes, which is each file's own. */
+    int (*write)(void *user, int i, Output *o, aha_error *e);
+    void (*whole)(void *user, int i);             /* instead, before, for each that an earlier run wrote; NULL: not wanted */
+    void (*note)(void *user, const char *line);   /* that it goes on, or why it begins anew; NULL: not wanted */
+    void *user;
+} OutputCalls;
+int  output_put(Output *o, const void *data, size_t n, aha_error *e);
+/* stamp: of the source.  replace: files of these names in the target's folder are.  AHA_ERR_IO, _NOMEM, _CANCELLED: what is whole stays for the
+ * next run; after another error nothing does.  Where the disk has no room, that is said before anything is written. */
+int  output_write(Output *o, uint64_t stamp, bool replace, const OutputCalls *calls, aha_error *e);
+void output_free(Output *o);
 
 /* ---- config.json (config.c) ---- */
 typedef enum Arch { ARCH_LLAMA, ARCH_QWEN2, ARCH_QWEN3, ARCH_DEEPSEEK_V3 } Arch;

@@ -59,23 +59,45 @@ void gguf_put_array(GgufMeta *m, const char *key, GgufType type, uint64_t n)
 void gguf_add_str(GgufMeta *m, const char *s, size_t n) { put_text(&m->kv, s, n); }
 void gguf_add_i32(GgufMeta *m, int32_t v) { buf_add(&m->kv, &v, sizeof v); }
 
+void gguf_put_split(GgufMeta *m, int no, int count, int tensors)
+{
+    uint16_t which[2] = {(uint16_t)no, (uint16_t)count};
+    int32_t  all = tensors;
+    put_key(m, "split.no", GGUF_U16);
+    buf_add(&m->kv, &which[0], sizeof which[0]);
+    put_key(m, "split.count", GGUF_U16);
+    buf_add(&m->kv, &which[1], sizeof which[1]);
+    put_key(m, "split.tensors.count", GGUF_I32);
+    buf_add(&m->kv, &all, sizeof all);
+}
+
+/* What the writer says itself, and what is of the old file's types */
+static bool own_key(const char *key)
+{
+    static const char *const OWN[] = {"general.alignment", "general.file_type", "general.quantization_version"};
+    for (size_t i = 0; i < ARRAY_LEN(OWN); i++)
+        if (!strcmp(key, OWN[i])) return true;
+    return !strncmp(key, "split.", 6);
+}
+
+void gguf_put_all(GgufMeta *m, const WeightFile *w)
+{
+    for (int i = 0; i < gguf_kv_count(w); i++) {
+        const GgufValue *v = gguf_kv_at(w, i);
+        if (own_key(gguf_kv_key(w, i))) continue;
+        if (v->array) gguf_put_array(m, gguf_kv_key(w, i), v->type, (uint64_t)v->n);
+        else put_key(m, gguf_kv_key(w, i), v->type);
+        buf_add(&m->kv, v->data, v->bytes);
+    }
+}
+
 void gguf_meta_free(GgufMeta *m)
 {
     buf_free(&m->kv);
     m->n = 0;
 }
 
-/* ---- the file ---- */
-typedef struct Body {
-    Buf               head; /* everything before the data */
-    const TensorInfo *t;
-    int               n;
-    TensorWriteFn    *fn;
-    void             *user;
-} Body;
-
-static size_t padding(size_t n) { return -n & (ALIGNMENT - 1); }
-
+/* ---- the head ---- */
 static int check_tensors(const char *path, const TensorInfo *t, int n, aha_error *e)
 {
     Names names = {0};
@@ -99,14 +121,9 @@ static int check_tensors(const char *path, const TensorInfo *t, int n, aha_error
     return rc;
 }
 
-static void pad(Buf *b)
-{
-    static const uint8_t ZERO[ALIGNMENT];
-    buf_add(b, ZERO, padding(b->n));
-}
+static uint64_t padded(uint64_t n) { return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-/* Returns the bytes of the data, padding included. */
-static uint64_t put_head(Buf *b, const GgufMeta *meta, const TensorInfo *t, int n)
+static void put_head(Buf *b, const GgufMeta *meta, const TensorInfo *t, int n)
 {
     uint64_t at = 0;
     buf_str(b, "GGUF");
@@ -122,34 +139,55 @@ static uint64_t put_head(Buf *b, const GgufMeta *meta, const TensorInfo *t, int 
         for (int d = t[i].n_dims - 1; d >= 0; d--) put_u64(b, (uint64_t)t[i].dim[d]); /* innermost first */
         put_u32(b, type);
         put_u64(b, at);
-        at += t[i].bytes + padding(t[i].bytes);
+        at += padded(t[i].bytes);
     }
-    pad(b);
-    return at;
+    while (!b->failed && b->n % ALIGNMENT) buf_add(b, "", 1);
 }
+
+int gguf_head(Buf *head, const char *what, const GgufMeta *meta, const TensorInfo *t, int n, uint64_t *at, uint64_t *bytes, aha_error *e)
+{
+    int rc = check_tensors(what, t, n, e);
+    if (rc) return rc;
+    put_head(head, meta, t, n);
+    if (head->failed || meta->kv.failed) return format_nomem(what, e);
+    *bytes = head->n;
+    for (int i = 0; i < n; i++) {
+        at[i] = *bytes;
+        *bytes += padded(t[i].bytes);
+    }
+    return 0;
+}
+
+/* ---- a file at once ---- */
+typedef struct Body {
+    const Buf        *head;
+    const TensorInfo *t;
+    int               n;
+    TensorWriteFn    *fn;
+    void             *user;
+} Body;
 
 static int write_body(void *user, const File *f, aha_error *e)
 {
     static const uint8_t ZERO[ALIGNMENT];
-    Body                *b = user;
-    int                  rc = write_all(f, b->head.data, b->head.n, e);
+    const Body          *b = user;
+    int                  rc = write_all(f, b->head->data, b->head->n, e);
     for (int i = 0; i < b->n && !rc; i++) {
+        size_t pad = (size_t)(padded(b->t[i].bytes) - b->t[i].bytes);
         rc = b->fn(b->user, i, f, e);
-        if (!rc && padding(b->t[i].bytes)) rc = file_write(f, ZERO, padding(b->t[i].bytes), e);
+        if (!rc && pad) rc = file_write(f, ZERO, pad, e);
     }
     return rc;
 }
 
 int gguf_write(const char *path, const GgufMeta *meta, const TensorInfo *t, int n, TensorWriteFn *fn, void *user, aha_error *e)
 {
-    Body     b = {.t = t, .n = n, .fn = fn, .user = user};
-    uint64_t data = 0;
-    if (n < 0 || (n && !t)) return error_set(e, AHA_ERR_ARG, "%s: got %d tensors", path, n);
-    int rc = check_tensors(path, t, n, e);
-    if (rc) return rc;
-    data = put_head(&b.head, meta, t, n);
-    if (b.head.failed || meta->kv.failed) rc = format_nomem(path, e);
-    else rc = write_beside(path, write_body, &b, b.head.n + data, e);
-    buf_free(&b.head);
+    Buf       head = {0};
+    uint64_t  bytes = 0, *at = n >= 0 ? mem_alloc(((size_t)n + 1) * sizeof *at) : NULL;
+    int       rc = n < 0 || (n && !t) ? error_set(e, AHA_ERR_ARG, "%s: got %d tensors", path, n) : at ? 0 : format_nomem(path, e);
+    if (!rc) rc = gguf_head(&head, path, meta, t, n, at, &bytes, e);
+    if (!rc) rc = write_beside(path, write_body, &(Body){&head, t, n, fn, user}, bytes, e);
+    buf_free(&head);
+    mem_free(at);
     return rc;
 }

@@ -108,6 +108,11 @@ int safetensors_read(WeightFile *w, int shard, const char *what, const uint8_t *
 bool gguf_is(const uint8_t *data, size_t n); /* by the first four bytes */
 int  gguf_read(WeightFile *w, int shard, const char *what, const uint8_t *data, size_t n, GgufSplit *split, aha_error *e);
 
+/* What stands before the data of a file of these tensors, checked, into an empty buffer: at[i] is where tensor i begins, *bytes what the whole
+ * file has.  Of safetensors the data lie in another order than given. */
+int gguf_head(Buf *head, const char *what, const GgufMeta *meta, const TensorInfo *t, int n, uint64_t *at, uint64_t *bytes, aha_error *e);
+int safetensors_head(Buf *head, const char *what, const char *const *metadata, const TensorInfo *t, int n, uint64_t *at, uint64_t *bytes, aha_error *e);
+
 /* ggml's number of a type; false: it has none that is computed with */
 bool gguf_type_of(Dtype dtype, uint32_t *type);
 

@@ -3,7 +3,7 @@
 
 #include "inner.h"
 
-static int check_tensors(const char *path, const TensorInfo *t, int n, bool by, aha_error *e)
+static int check_tensors(const char *path, const TensorInfo *t, int n, aha_error *e)
 {
     Names names = {0};
     int   rc = 0, at;
@@ -13,8 +13,8 @@ static int check_tensors(const char *path, const TensorInfo *t, int n, bool by, 
         error_quote(shown, sizeof shown, t[i].name ? t[i].name : "", len);
         if (len < 1 || len > TENSOR_NAME_MAX || !utf8_valid(t[i].name, len) || strcmp(t[i].name, "__metadata__") == 0)
             rc = error_set(e, AHA_ERR_ARG, "%s: tensor name \"%s\": expected 1..%d bytes of UTF-8", path, shown, TENSOR_NAME_MAX);
-        else if (t[i].n_dims < 0 || t[i].n_dims > TENSOR_DIMS_MAX || dtype_is_blocked(t[i].dtype) || !tensor_size(&t[i], &bytes) || bytes != t[i].bytes || !(by || t[i].data))
-            rc = error_set(e, AHA_ERR_ARG, "%s: tensor \"%s\": dtype, shape, bytes and data do not agree", path, shown);
+        else if (t[i].n_dims < 0 || t[i].n_dims > TENSOR_DIMS_MAX || dtype_is_blocked(t[i].dtype) || !tensor_size(&t[i], &bytes) || bytes != t[i].bytes)
+            rc = error_set(e, AHA_ERR_ARG, "%s: tensor \"%s\": dtype, shape and bytes do not agree", path, shown);
         else if ((rc = names_add(&names, t[i].name, len, &at)) == 0)
             rc = error_set(e, AHA_ERR_ARG, "%s: tensor \"%s\": is given twice", path, shown);
         else
@@ -74,8 +74,32 @@ static void put_header(Buf *b, const TensorInfo *t, const uint32_t *order, int n
     while (!b->failed && b->n % 8) buf_str(b, " ");
 }
 
+int safetensors_head(Buf *head, const char *what, const char *const *metadata, const TensorInfo *t, int n, uint64_t *at, uint64_t *bytes, aha_error *e)
+{
+    int       rc = check_tensors(what, t, n, e);
+    uint32_t *order = rc ? NULL : mem_alloc(((size_t)n + 1) * sizeof *order);
+    if (!rc) rc = check_metadata(what, metadata, e);
+    if (!rc && order) {
+        put_order(t, n, order);
+        for (int i = 0; i < 8; i++) buf_add(head, "", 1); /* its length, once it is known */
+        put_header(head, t, order, n, metadata);
+    }
+    if (!rc && (!order || head->failed)) rc = format_nomem(what, e);
+    if (!rc && head->n > HEADER_BYTES_MAX) rc = error_set(e, AHA_ERR_LIMIT, "%s: a header of %zu bytes, expected at most %d", what, head->n, HEADER_BYTES_MAX);
+    if (!rc) {
+        for (int i = 0; i < 8; i++) head->data[i] = (char)((uint64_t)(head->n - 8) >> (8 * i));
+        *bytes = head->n;
+        for (int i = 0; i < n; i++) {
+            at[order[i]] = *bytes;
+            *bytes += t[order[i]].bytes;
+        }
+    }
+    mem_free(order);
+    return rc;
+}
+
 typedef struct Body {
-    const Buf        *header;
+    const Buf        *head;
     const TensorInfo *t;
     const uint32_t   *order;
     int               n;
@@ -86,10 +110,7 @@ typedef struct Body {
 static int write_body(void *user, const File *f, aha_error *e)
 {
     const Body *b = user;
-    uint8_t     len[8];
-    for (int i = 0; i < 8; i++) len[i] = (uint8_t)((uint64_t)b->header->n >> (8 * i));
-    int rc = file_write(f, len, sizeof len, e);
-    if (!rc) rc = write_all(f, b->header->data, b->header->n, e);
+    int         rc = write_all(f, b->head->data, b->head->n, e);
     for (int i = 0; i < b->n && !rc; i++) {
         const TensorInfo *t = &b->t[b->order[i]];
         rc = b->fn ? b->fn(b->user, (int)b->order[i], f, e) : write_all(f, t->data, t->bytes, e);
@@ -99,25 +120,20 @@ static int write_body(void *user, const File *f, aha_error *e)
 
 int safetensors_write_by(const char *path, const TensorInfo *t, int n, const char *const *metadata, TensorWriteFn *fn, void *user, aha_error *e)
 {
-    Buf      header = {0};
-    uint64_t bytes = 8;
+    Buf head = {0};
     if (n < 0 || (n && !t)) return error_set(e, AHA_ERR_ARG, "%s: got %d tensors", path, n);
-    int rc = check_tensors(path, t, n, fn != NULL, e);
-    if (!rc) rc = check_metadata(path, metadata, e);
-    if (rc) return rc;
+    for (int i = 0; i < n && !fn; i++)
+        if (!t[i].data) return error_set(e, AHA_ERR_ARG, "%s: tensor %d has no data", path, i);
+    uint64_t *at = mem_alloc(((size_t)n + 1) * sizeof *at), bytes = 0;
     uint32_t *order = mem_alloc(((size_t)n + 1) * sizeof *order);
-    if (order) {
+    int       rc = at && order ? safetensors_head(&head, path, metadata, t, n, at, &bytes, e) : format_nomem(path, e);
+    if (!rc) {
         put_order(t, n, order);
-        put_header(&header, t, order, n, metadata);
+        rc = write_beside(path, write_body, &(Body){&head, t, order, n, fn, user}, bytes, e);
     }
-    Body body = {&header, t, order, n, fn, user};
-    for (int i = 0; i < n; i++) bytes += t[i].bytes;
-    if (!order || header.failed) rc = format_nomem(path, e);
-    else if (header.n > HEADER_BYTES_MAX)
-        rc = error_set(e, AHA_ERR_LIMIT, "%s: a header of %zu bytes, expected at most %d", path, header.n, HEADER_BYTES_MAX);
-    else rc = write_beside(path, write_body, &body, bytes + header.n, e);
-    buf_free(&header);
+    buf_free(&head);
     mem_free(order);
+    mem_free(at);
     return rc;
 }
 

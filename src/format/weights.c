@@ -61,6 +61,13 @@ bool weights_is_gguf(const WeightFile *w)
     return w->gguf;
 }
 
+void weights_done_with(const WeightFile *w, const void *data, size_t n)
+{
+    const uint8_t *p = data;
+    for (int i = 0; i < w->n_map; i++)
+        if (p >= w->map[i].data && p < w->map[i].data + w->map[i].size) map_expect(data, n, MAP_USE_DONE);
+}
+
 static WeightFile *weights_new(int n_map, const char *what, aha_error *e)
 {
     WeightFile *w = mem_zalloc(1, sizeof *w);

@@ -79,6 +79,12 @@ int importance_open(Importance **out, const char *path, aha_error *e)
     return rc;
 }
 
+uint64_t importance_stamp(const Importance *im)
+{
+    int64_t old[2] = {(int64_t)im->map.size, im->map.written_ns};
+    return im->file ? weights_stamp(im->file) : hash64(old, sizeof old, 0);
+}
+
 void importance_close(Importance *im)
 {
     if (!im) return;

@@ -106,19 +106,34 @@ void importance_close(Importance *im);
 /* The weight of every column of each matrix, [mats, cols], mean 1 in each; all 1 for a matrix that was not seen.  *found false:
  * the file has nothing of that name, and weight is all 1.  AHA_ERR_FORMAT: another shape, or numbers that are none or negative. */
 int  importance_get(const Importance *im, const char *name, int mats, int cols, float *weight, bool *found, aha_error *e);
+uint64_t importance_stamp(const Importance *im); /* another number when the file was written to */
 
-/* ---- as a GGUF file (export.c) ---- */
+/* ---- written under either naming (export*.c) ---- from a folder or a GGUF file, row by row: memory does not grow with the model.  What
+ * was begun and not finished goes on (Output in format.h).  What is coded already in the type that is asked for is kept bit for bit. */
 typedef struct ExportOptions {
-    Dtype expert, expert_down, embed, head, other; /* of matrices; norms, biases and routers are F32 */
-    bool  draft;                                   /* the draft layer too; published files lack it */
-    Pool *pool;
-    const Importance *importance;                  /* columns' weights for block types; NULL: all alike */
-    bool (*on_progress)(void *user, int64_t done, int64_t total); /* true: stop, AHA_ERR_CANCELLED; NULL: none */
-    void *user;
+    Dtype   expert, expert_down, embed, head, other; /* GGUF, of matrices; norms, biases and routers are F32.  A folder: other, F32, F16 or BF16, of all */
+    bool    draft;   /* GGUF of a folder: the draft layer too; published files lack it */
+    bool    replace; /* files that are there already */
+    int64_t split;   /* bytes of a file's tensors at most (one tensor at least); 0: GGUF in one file, a folder in files of 5 GB */
+    const Importance *importance; /* columns' weights for block types; NULL: all alike */
+    Pool   *pool;
+    bool  (*on_progress)(void *user, int64_t done, int64_t total); /* true: stop, AHA_ERR_CANCELLED; NULL: none */
+    void  (*on_note)(void *user, const char *line);                /* that an earlier run goes on, or why not; NULL: not wanted */
+    void   *user;
 } ExportOptions;
 /* What importance lacks is logged; a file of another model is refused before anything is written.
- * meta: what the caller has put there (words, general.name), to which the config's keys are added. */
+ * meta: what the caller has put there (words, general.name), to which the config's keys are added; of a GGUF file: gguf_put_all's.  With split the
+ * files are NAME-00001-of-0000N.gguf. */
 int model_export_gguf(const Model *m, const char *path, GgufMeta *meta, const ExportOptions *o, aha_error *e);
+/* A new Hugging Face folder: config.json, weights, index, and the n texts (tokenizer.json and its like). */
+typedef struct ExportText {
+    const char *name, *text;
+    size_t      n;
+} ExportText;
+int model_export_folder(const Model *m, const char *dir, const ExportText *text, int n, const ExportOptions *o, aha_error *e);
+/* Llama 3's scaling that gives these frequencies (rope_fit.c), into r, which has theta and none: as GGUF files keep the factors themselves.  False:
+ * there is none. */
+bool rope_fit_llama3(Rope *r, int R, const double *inv_freq);
 /* The type that rows of so many columns get: want, or Q8_0 when they are no whole blocks of it, or else BF16. */
 Dtype export_type(Dtype want, int64_t cols);
 

@@ -23,6 +23,8 @@ typedef struct QuantBlock { /* what was found */
 
 /* Minimises the sum of w (x - decoded)^2, by search; w NULL: all ones.  Deterministic. */
 void quant_search(const QuantShape *s, const float *x, const float *w, QuantBlock *out);
+/* plain: without the processor's own vectors, the same bits, for tests */
+void quant_search_by(bool plain, const QuantShape *s, const float *x, const float *w, QuantBlock *out);
 
 extern const int8_t QUANT_IQ4_VALUE[16]; /* quant.c */
 

@@ -173,20 +173,13 @@ static void put_added(Buf *o, int id, const char *s, bool first, bool special)
             special ? "true" : "false");
 }
 
-static void put_split(Buf *o, const char *pattern)
-{
-    buf_str(o, "      {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
-    buf_json(o, pattern, strlen(pattern));
-    buf_str(o, "}, \"behavior\": \"Isolated\", \"invert\": false},\n");
-}
-
 static void put_file(Buf *o, const Build *b)
 {
     buf_str(o, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [");
     for (size_t i = 0; i < ARRAY_LEN(FIRST); i++) put_added(o, (int)i, FIRST[i], !i, true);
     for (size_t i = 0; i < ARRAY_LEN(LAST); i++) put_added(o, b->n + (int)i, LAST[i], false, false);
     buf_str(o, "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {\n    \"type\": \"Sequence\",\n    \"pretokenizers\": [\n");
-    for (int i = 0; i < 3; i++) put_split(o, PRETOK_DEEPSEEK[i]);
+    for (int i = 0; i < 3; i++) tok_put_split(o, PRETOK_DEEPSEEK[i]);
     buf_str(o, "      {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}\n    ]\n  },\n"
                "  \"post_processor\": {\n    \"type\": \"TemplateProcessing\",\n"
                "    \"single\": [{\"SpecialToken\": {\"id\": \"<｜begin▁of▁sentence｜>\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}],\n"

@@ -1,46 +1,19 @@
 /* A tokenizer as GGUF's metadata: what gguf_vocab.c reads. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "inner.h"
 
 enum { NORMAL = 1, CONTROL = 3, USER = 4, UNUSED = 5 };
 
-/* as spelled in a vocabulary: an added token is its text, any other one letter a byte */
-static void spell(const Tokenizer *t, int32_t id, Buf *out)
-{
-    size_t      n;
-    const char *s = tokenizer_bytes(t, id, &n);
-    buf_reset(out);
-    if (tokenizer_is_added(t, id)) {
-        buf_add(out, s, n);
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        char c[4];
-        buf_add(out, c, (size_t)utf8_put(c, bytemap_char((uint8_t)s[i])));
-    }
-}
-
-static int by_rank(const void *a, const void *b)
-{
-    uint32_t x = ((const BpeMerge *)a)->rank, y = ((const BpeMerge *)b)->rank;
-    return x < y ? -1 : x > y;
-}
-
 static int put_merges(const Tokenizer *t, GgufMeta *m, Buf *left, Buf *right, aha_error *e)
 {
-    size_t    n = 0;
-    BpeMerge *list = mem_alloc((t->bpe.n_merge + 1) * sizeof *list);
+    size_t    n;
+    BpeMerge *list = tok_merges(t, &n);
     if (!list) return error_set(e, AHA_ERR_NOMEM, "no memory for %zu merges", t->bpe.n_merge);
-    for (size_t i = 0; i < t->bpe.n_merge; i++)
-        if (t->bpe.merge[i].pair != UINT64_MAX) list[n++] = t->bpe.merge[i];
-    qsort(list, n, sizeof *list, by_rank);
     gguf_put_array(m, "tokenizer.ggml.merges", GGUF_STRING, n);
     for (size_t i = 0; i < n; i++) {
-        spell(t, (int32_t)(list[i].pair >> 32), left);
-        spell(t, (int32_t)(uint32_t)list[i].pair, right);
+        tok_spell(t, (int32_t)(list[i].pair >> 32), left);
+        tok_spell(t, (int32_t)(uint32_t)list[i].pair, right);
         buf_str(left, " ");
         buf_add(left, right->data, right->n);
         gguf_add_str(m, left->data, left->n);
@@ -68,7 +41,7 @@ int tokenizer_to_gguf(const Tokenizer *t, int rows, GgufMeta *m, const char *wha
     gguf_put_array(m, "tokenizer.ggml.tokens", GGUF_STRING, (uint64_t)n);
     for (int32_t i = 0; i < n; i++) {
         if (!unused(t, i)) {
-            spell(t, i, &a);
+            tok_spell(t, i, &a);
         } else {
             buf_reset(&a);
             buf_fmt(&a, "[PAD%d]", i);

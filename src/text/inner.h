@@ -116,6 +116,11 @@ struct Tokenizer {
     bool      nfc;
     AddedSet  added[ADDED_SETS];
 };
+/* ---- writing them (hf_words.c) ---- a token as spelled in a vocabulary: an added one is its text, any other one letter a byte */
+void tok_spell(const Tokenizer *t, int32_t id, Buf *out);
+BpeMerge *tok_merges(const Tokenizer *t, size_t *n); /* by rank; mem_free it; NULL: no memory */
+void tok_put_split(Buf *o, const char *pattern);     /* a stage of a pre_tokenizer's list, with a comma behind it */
+
 typedef struct TokSource { /* what messages call the places that tokens come from */
     const char *what;      /* the file */
     const char *tokens, *added, *merges; /* its fields */

@@ -58,6 +58,16 @@ int  tokenizer_from_gguf(Tokenizer **out, const GgufVocab *v, const char *what, 
  * become unused tokens.  AHA_ERR_UNSUPPORTED: GGUF has no name for the way it cuts text. */
 int  tokenizer_to_gguf(const Tokenizer *t, int rows, GgufMeta *m, const char *what, aha_error *e);
 
+/* As Hugging Face's files (hf_words.c), which its tokenizers and transformers read with the same ids: appended to o. */
+typedef struct HfWords {
+    int64_t bos, eos, pad; /* ids; -1: none */
+    bool    add_bos;       /* a text begins with bos */
+    int64_t length;        /* positions that the model was made for */
+    TextRef chat_template; /* s NULL: none */
+} HfWords;
+int tokenizer_to_json(const Tokenizer *t, const HfWords *w, Buf *o, aha_error *e);
+int tokenizer_config_to_json(const Tokenizer *t, const HfWords *w, Buf *o, aha_error *e);
+
 /* ---- making one (build.c) ---- */
 /* An ordinary tokenizer.json, as Hugging Face's tokenizers loads it and with the same ids there: byte-level BPE behind
  * DeepSeek-V3's pre-tokeniser.  Ids: R1's three special tokens (0, 1, 2), 256 bytes, the numbers 10..999, the words with the
