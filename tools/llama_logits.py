@@ -161,7 +161,7 @@ def main():
         peer = os.path.join(d, "peer")
         build_peer(a.llama, peer)
         bad = sum([one(peer, m, a, d) for m in a.model])
-    return bad > 0
+    return int(bad > 0)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def main():
                 worse += e > e2 if not matrix else w > w2
                 print(f"| {kind} | {'yes' if matrix else 'no'} | {e:.5f} | {e2:.5f} | {w:.5f} | {w2:.5f} | {k:.5f} +- {s:.5f} | {k2:.5f} +- {s2:.5f} | {q:.4f} | {q2:.4f} |", flush=True)
         print(f"{worse} of the errors that are searched for are larger than ggml's")
-    return worse > 0
+    return int(worse > 0)
 
 
 if __name__ == "__main__":
