@@ -40,6 +40,10 @@ ifneq ($(wildcard $(BUILTIN_DIR)/model.safetensors),)
 BUILTIN_OBJ := $(BUILD)/src/cli/builtin.o
 endif
 
+# The chat page (web/) and its libraries, carried inside the program; left out, with words, where Debian's packages are absent
+PAGE_DIR := $(BUILD)/page-$(shell tools/page-embed --check && echo with || echo without)-libraries
+SERVE_OBJ += $(PAGE_DIR)/table.o $(PAGE_DIR)/data.o
+
 TESTS := $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c))
 TEST_BIN := $(TESTS:%=$(BUILD)/tests/test_%)
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -69,6 +73,12 @@ $(BUILD)/%.o: %.c
 $(BUILD)/src/cli/builtin.o: src/cli/builtin.S $(wildcard $(BUILTIN_DIR)/*)
 	@mkdir -p $(@D)
 	$(CC) -c -DBUILTIN_DIR=$(BUILTIN_DIR) -o $@ $<
+$(PAGE_DIR)/table.c: tools/page-embed $(wildcard web/*)
+	@tools/page-embed $(PAGE_DIR)
+$(PAGE_DIR)/table.o: $(PAGE_DIR)/table.c src/serve/serve.h
+	$(CC) $(ALL_CFLAGS) -Isrc -c -o $@ $<
+$(PAGE_DIR)/data.o: $(PAGE_DIR)/table.c
+	$(CC) -c -o $@ $(PAGE_DIR)/data.S
 ifdef BUILTIN_OBJ
 $(BUILD)/src/cli/model_open.o: ALL_CFLAGS += -DAHA_BUILTIN
 $(BUILD)/src/cli/model_open.o: $(BUILTIN_DIR)/model.safetensors

@@ -62,7 +62,7 @@ static int serve(ServeArgs *a, aha_error *e)
     if (a->tls_cert) hangup_watch(); /* says "read the certificate again" then, and not "end" */
     const ServeOptions o = {.host = a->host, .port = a->port, .model = a->name, .hosts = a->hosts, .origins = a->origins, .keys = a->keys, .queue = a->queue,
                             .body_bytes = a->body, .drain_s = a->drain_s, .patience_s = a->patience_s, .log_requests = a->log, .stop = interrupted, .ready = ready,
-                            .tls_cert = a->tls_cert, .tls_key = a->tls_key, .reload = hung_up,
+                            .tls_cert = a->tls_cert, .tls_key = a->tls_key, .file = serve_page, .n_file = serve_page_files, .reload = hung_up,
                             .user = a};
     if (a->log) cli_verbose();
     rc = serve_run(g, &o, e);

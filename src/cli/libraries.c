@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <utf8proc.h>
 
+#include "../serve/serve.h"
+
 static const char *version_libc(void) { return gnu_get_libc_version(); }
 static const char *version_jansson(void) { return jansson_version_str(); }
 static const char *version_utf8proc(void) { return utf8proc_version(); }
@@ -37,6 +39,8 @@ static const char *version_openssl(void) { return OpenSSL_version(OPENSSL_VERSIO
 static const char *version_gnutls(void) { return gnutls_check_version(NULL); }
 static const char *version_microhttpd(void) { return MHD_get_version(); }
 
+static const char *version_page(void) { return serve_page_files ? serve_page_versions : "not in this program"; }
+
 static const Library LIBRARY[] = {
     {"glibc", "the C library", "LGPL-2.1-or-later", "https://www.gnu.org/software/libc/", version_libc},
     {"jansson", "JSON", "MIT", "https://github.com/akheron/jansson", version_jansson},
@@ -48,6 +52,7 @@ static const Library LIBRARY[] = {
     {"libmicrohttpd", "HTTP of aha serve", "LGPL-2.1-or-later", "https://www.gnu.org/software/libmicrohttpd/", version_microhttpd},
     {"SQLite", "keys and usage of aha serve", "public domain", "https://www.sqlite.org", sqlite3_libversion},
     {"OpenSSL", "checksums of aha pull, hashes of keys", "Apache-2.0", "https://www.openssl.org", version_openssl},
+    {"chat page", "KaTeX, marked, DOMPurify, highlight.js", "MIT, Apache-2.0, BSD-3-Clause", "/page/licenses.txt of aha serve has their texts", version_page},
 };
 
 const Library *library_table(int *n)

@@ -137,13 +137,17 @@ void exchange_answer(Exchange *x, int status, const char *type, const Buf *body)
 
 void exchange_static(Exchange *x, int status, const char *type, const void *data, size_t n)
 {
-    static const char CSP[] = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
-                              "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     give(x, status, type, data, n, MHD_RESPMEM_PERSISTENT);
-    if (!x->response) return;
-    MHD_add_response_header(x->response, "Content-Security-Policy", CSP);
-    MHD_add_response_header(x->response, "Referrer-Policy", "no-referrer");
-    MHD_add_response_header(x->response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
+}
+
+void exchange_head(Exchange *x, const char *name, const char *value)
+{
+    if (x->response) MHD_add_response_header(x->response, name, value);
+}
+
+const char *exchange_asked(const Exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->conn->c, MHD_HEADER_KIND, name);
 }
 
 void exchange_refuse(Exchange *x, const Refusal *r)

@@ -1,4 +1,4 @@
-/* Small answers: models, health, the page's files. */
+/* Small answers: models, health, counters. */
 #include <string.h>
 
 #include "inner.h"
@@ -59,26 +59,5 @@ int metrics_now(Exchange *x, Refusal *r)
     metrics_text(exchange_server(x), &out);
     exchange_answer(x, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
     buf_free(&out);
-    return 0;
-}
-
-/* ---- the page ---- */
-static const ServeFile *file_find(const Server *s, const char *path)
-{
-    if (!strcmp(path, "/")) path = "/index.html";
-    for (int i = 0; i < s->o.n_file; i++)
-        if (!strcmp(s->o.file[i].path, path)) return &s->o.file[i];
-    return NULL;
-}
-
-bool page_has(const Server *s, const char *path) { return file_find(s, path) != NULL; }
-
-int page_now(Exchange *x, Refusal *r)
-{
-    static const char PLAIN[] = "aha serves a model here: POST /v1/chat/completions, GET /v1/models, /health, /metrics\n";
-    const ServeFile  *f = file_find(exchange_server(x), exchange_path(x));
-    (void)r;
-    if (f) exchange_static(x, 200, f->type, f->data, f->n_bytes);
-    else exchange_static(x, 200, "text/plain; charset=utf-8", PLAIN, sizeof PLAIN - 1);
     return 0;
 }

@@ -206,7 +206,9 @@ void task_free(Task *t);
 
 /* ---- the exchange: one request and its answer on a connection (http.c) ---- I/O thread only ---- */
 void exchange_answer(Exchange *x, int status, const char *type, const Buf *body);   /* copied */
-void exchange_static(Exchange *x, int status, const char *type, const void *data, size_t n);
+void exchange_static(Exchange *x, int status, const char *type, const void *data, size_t n); /* data outlives the server */
+void exchange_head(Exchange *x, const char *name, const char *value); /* after the answer: one more header */
+const char *exchange_asked(const Exchange *x, const char *name);      /* the request's header, or NULL */
 void exchange_refuse(Exchange *x, const Refusal *r);
 void exchange_stream(Exchange *x);                 /* the head of a stream of events */
 Buf *exchange_out(Exchange *x);                    /* what is to be sent; exchange_push after appending */

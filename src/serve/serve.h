@@ -6,10 +6,18 @@
 
 /* A file of the page at /, carried in the program. */
 typedef struct ServeFile {
-    const char *path, *type; /* "/chat.css", "text/css; charset=utf-8" */
+    const char *path, *type; /* "/page/base.css", "text/css; charset=utf-8" */
     const void *data;
     size_t      n_bytes;
+    const void *gzip;        /* the same compressed, or NULL */
+    size_t      n_gzip;
+    const char *tag;         /* another for every content */
 } ServeFile;
+
+/* The chat page (web/), as tools/page-embed put it into the program.  No files: its libraries were absent at build time. */
+extern const ServeFile serve_page[];
+extern const int       serve_page_files;
+extern const char      serve_page_versions[]; /* of those libraries */
 
 typedef struct ServeOptions {
     const char *host;          /* a name or an address to listen on */
