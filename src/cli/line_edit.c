@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
-enum { HISTORY_MAX = 1000, PASTE_MAX = 64, BURST_MS = 20, PLAIN_PASTE_MAX = 400, MESSAGE_BYTES_MAX = 16 << 20 };
+enum { HISTORY_MAX = 1000, PASTE_MAX = 64, BURST_MS = 20, PLAIN_PASTE_MAX = 400, LOOK_MS = 200, MESSAGE_BYTES_MAX = 16 << 20 };
 
 struct LineEdit {
     EditLine   *el; /* NULL: no terminal */
@@ -32,13 +32,25 @@ struct LineEdit {
 };
 
 /* ---- bytes ---- */
+/* Reads what the terminal has; -1 with EINTR once Ctrl-C was seen.  libedit shows the prompt before it takes the terminal, and a
+ * Ctrl-C between that and the read would otherwise be noted and wait for the next key: so the wait looks up now and then. */
+static ssize_t bytes_read(LineEdit *l)
+{
+    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (!interrupted()) {
+        if (poll(&p, 1, LOOK_MS) <= 0) continue; /* also a new window size, or back from Ctrl-Z: libedit has redrawn */
+        ssize_t n = read(STDIN_FILENO, l->in, sizeof l->in);
+        if (n >= 0 || errno != EINTR) return n;
+    }
+    errno = EINTR;
+    return -1;
+}
+
 /* The next byte of the terminal; -1: the end, or a signal (errno EINTR). */
 static int byte_next(LineEdit *l)
 {
     if (l->at == l->n_in) {
-        ssize_t n;
-        do n = read(STDIN_FILENO, l->in, sizeof l->in);
-        while (n < 0 && errno == EINTR && !interrupted()); /* a new window size, or back from Ctrl-Z: libedit has redrawn */
+        ssize_t n = bytes_read(l);
         l->at = l->n_in = 0;
         if (n <= 0) {
             if (n == 0) errno = 0;
