@@ -8,9 +8,9 @@
 
 typedef struct ServeArgs {
     ModelArgs   model;
-    const char *host, *name, *hosts, *origins, *db, *tls_cert, *tls_key;
-    int         port, parallel, queue, drain_s, patience_s;
-    int64_t     cache, body;
+    const char *host, *name, *hosts, *origins, *db, *tls_cert, *tls_key, *cache_file;
+    int         port, parallel, queue, drain_s, patience_s, cache_idle_s;
+    int64_t     cache, cache_file_bytes, body;
     bool        log, no_keys;
     Keys       *keys;
 } ServeArgs;
@@ -62,6 +62,7 @@ static int serve(ServeArgs *a, aha_error *e)
     if (a->tls_cert) hangup_watch(); /* says "read the certificate again" then, and not "end" */
     const ServeOptions o = {.host = a->host, .port = a->port, .model = a->name, .hosts = a->hosts, .origins = a->origins, .keys = a->keys, .queue = a->queue,
                             .body_bytes = a->body, .drain_s = a->drain_s, .patience_s = a->patience_s, .log_requests = a->log, .stop = interrupted, .ready = ready,
+                            .cache_file = a->cache_file, .cache_file_bytes = a->cache_file_bytes, .cache_file_idle_s = a->cache_idle_s,
                             .tls_cert = a->tls_cert, .tls_key = a->tls_key, .file = serve_page, .n_file = serve_page_files, .reload = hung_up,
                             .user = a};
     if (a->log) cli_verbose();
@@ -74,7 +75,8 @@ static int serve(ServeArgs *a, aha_error *e)
 
 int cmd_serve(int argc, char **argv)
 {
-    ServeArgs    a = {.model = MODEL_ARGS_INIT, .host = "127.0.0.1", .port = 8080, .parallel = 64, .queue = 256, .drain_s = 30, .patience_s = 15, .body = 4 << 20};
+    ServeArgs    a = {.model = MODEL_ARGS_INIT, .host = "127.0.0.1", .port = 8080, .parallel = 64, .queue = 256, .drain_s = 30, .patience_s = 15, .body = 4 << 20,
+                                  .cache_file_bytes = 1 << 30, .cache_idle_s = 60};
     aha_error    e = {0};
     const Option options[] = {
         OPT_GROUP("The server"),
@@ -92,6 +94,9 @@ int cmd_serve(int argc, char **argv)
         OPT_INT(0, "parallel", &a.parallel, 1, 4096, "N", "answers computed at once"),
         OPT_INT(0, "queue", &a.queue, 0, 1 << 16, "N", "requests that may wait besides; more are refused with 503"),
         OPT_SIZE(0, "cache", &a.cache, 0, 1ll << 50, "BYTES", "memory of keys and values; without it as much as N contexts need, at most half of the memory"),
+        OPT_STRING(0, "cache-file", &a.cache_file, "FILE", "keep that memory here between runs: read at the start, saved at the end and when nothing is asked for a while. It holds conversations, and is its owner's alone"),
+        OPT_SIZE(0, "cache-file-max", &a.cache_file_bytes, 0, 1ll << 50, "BYTES", "of it at most, what was used last; 0: as large as it gets. Nothing is computed while it is written"),
+        OPT_INT(0, "cache-file-idle", &a.cache_idle_s, 0, 86400, "SECONDS", "without a request until it is saved, if there is something new; 0: at the end alone"),
         OPT_SIZE(0, "body", &a.body, 1024, 64 << 20, "BYTES", "largest body of a request"),
         OPT_INT(0, "patience", &a.patience_s, 1, 3600, "SECONDS", "for a client that sends slowly, or does not read its answer"),
         OPT_INT(0, "drain", &a.drain_s, 0, 86400, "SECONDS", "at the end, time for what is under way"),

@@ -187,8 +187,8 @@ void engine_main(void *server)
     Driver  d = {.s = server};
     Server *s = server;
     for (;;) {
+        while (!d.active && !queue_wait_any(&s->inbox, cache_file_wait(s))) cache_file_save(s);
         pthread_mutex_lock(&s->inbox.lock);
-        while (!d.active && !s->inbox.head && !s->inbox.stop) pthread_cond_wait(&s->inbox.cond, &s->inbox.lock);
         bool stop = s->inbox.stop;
         pthread_mutex_unlock(&s->inbox.lock);
         for (Task *t = queue_take_all(&s->inbox), *next; t; t = next) {

@@ -230,6 +230,7 @@ void  queue_destroy(Queue *q);
 void  queue_put(Queue *q, Task *t);
 Task *queue_wait(Queue *q);            /* one; NULL: stopped */
 Task *queue_take_all(Queue *q);        /* a chain by next; NULL: none */
+bool  queue_wait_any(Queue *q, double seconds); /* until there is one or it was stopped; false: neither within so long.  < 0: for ever */
 void  queue_stop(Queue *q);
 
 /* ---- counters (metrics.c) ---- */
@@ -245,6 +246,17 @@ typedef struct Metrics {
 } Metrics;
 void histogram_add(Histogram *h, double s);
 void metrics_text(Server *s, Buf *out);
+
+/* ---- the key cache in a file (cache_file.c) ---- the engine thread's, or anybody's before and after it */
+typedef struct CacheFile {
+    bool    foreign; /* what is there is not ours to replace */
+    bool    failing; /* since the last one that was saved */
+    int64_t saved, tried; /* tokens that were computed when it was saved, when that was tried */
+    atomic_llong saves, failures;
+} CacheFile;
+void   cache_file_load(Server *s);
+void   cache_file_save(Server *s);       /* if there is something new */
+double cache_file_wait(const Server *s); /* after how many idle seconds to save; -1: nothing to save */
 
 struct Server {
     aha_engine     *g;
@@ -264,6 +276,7 @@ struct Server {
     Task           *dirty;       /* with news from the engine */
     int             event;       /* signalled for the I/O thread */
     atomic_bool     engine_stop;
+    CacheFile       cache_file;
     atomic_int      n_seqs;      /* sequences in the engine */
     _Atomic(uint64_t) steps, step_ns;  /* steps made; when the last one ended */
     /* the I/O thread's */

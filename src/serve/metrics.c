@@ -41,6 +41,12 @@ static void keys_text(const Keys *k, Buf *out)
     value(out, "aha_database_failures", "gauge", "Failures of the database since it last worked.", (double)n.failures);
 }
 
+static void cache_file_text(Server *s, Buf *out)
+{
+    value(out, "aha_cache_file_saves_total", "counter", "Times that the key cache was saved.", (double)atomic_load(&s->cache_file.saves));
+    value(out, "aha_cache_file_failures_total", "counter", "Times that saving it failed.", (double)atomic_load(&s->cache_file.failures));
+}
+
 void metrics_text(Server *s, Buf *out)
 {
     const Metrics *m = &s->m;
@@ -60,6 +66,7 @@ void metrics_text(Server *s, Buf *out)
     value(out, "aha_cache_bytes", "gauge", "Size of the key cache.", (double)s->info.cache_bytes);
     value(out, "aha_resident_bytes", "gauge", "Memory of the process.", (double)os_memory_rss());
     value(out, "aha_start_time_seconds", "gauge", "When the server started, since 1970.", (double)s->started);
+    if (s->o.cache_file) cache_file_text(s, out);
     if (s->o.keys) keys_text(s->o.keys, out);
     histogram_text(&m->first_token, "aha_first_token_seconds", "From a request's arrival to its first token.", out);
     histogram_text(&m->between_tokens, "aha_between_tokens_seconds", "Between the tokens of an answer.", out);

@@ -1,4 +1,6 @@
 /* Lists of tasks between threads. */
+#include <time.h>
+
 #include "inner.h"
 
 void queue_init(Queue *q)
@@ -39,6 +41,19 @@ Task *queue_wait(Queue *q)
     }
     pthread_mutex_unlock(&q->lock);
     return t;
+}
+
+bool queue_wait_any(Queue *q, double seconds)
+{
+    double          end = time_unix() + seconds;
+    struct timespec t = {.tv_sec = (time_t)end, .tv_nsec = (long)((end - (double)(time_t)end) * 1e9)};
+    pthread_mutex_lock(&q->lock);
+    while (!q->head && !q->stop)
+        if (seconds < 0) pthread_cond_wait(&q->cond, &q->lock);
+        else if (pthread_cond_timedwait(&q->cond, &q->lock, &t)) break;
+    bool any = q->head || q->stop;
+    pthread_mutex_unlock(&q->lock);
+    return any;
 }
 
 Task *queue_take_all(Queue *q)

@@ -31,6 +31,9 @@ typedef struct ServeOptions {
     int64_t     body_bytes;    /* largest body of a request */
     int         patience_s;    /* how long a client may take to send a request's head, or to read nothing of an answer; its body may
                                 * take twice as long, and an idle connection stays for five times as long */
+    const char *cache_file;    /* the key cache is kept there between runs; NULL: nowhere */
+    int64_t     cache_file_bytes;  /* of it at most; 0: as large as it gets */
+    int         cache_file_idle_s; /* it is also saved when nothing was asked for so long; 0: at the end alone */
     int         drain_s;       /* at the end, time for what is under way */
     bool        log_requests;  /* a line for each; never what was asked or answered */
     const ServeFile *file;     /* [n_file] */

@@ -108,6 +108,7 @@ int serve_run(aha_engine *g, const ServeOptions *o, aha_error *e)
     if (h.tls && (double)tls_expires(h.tls) <= time_unix()) log_msg(LOG_WARN, "the certificate '%s' has expired", o->tls_cert);
     h.tls_ns = time_now_ns();
     if (rc == 0) rc = listen_open(o->host, o->port, &h.listener, &h.local, h.tls != NULL, url, sizeof url, e);
+    if (rc == 0) cache_file_load(s);
     if (rc == 0) rc = threads_start(s, arg, e);
     if (rc == 0) rc = http_start(&h, s, e);
     if (rc == 0) {
@@ -117,6 +118,7 @@ int serve_run(aha_engine *g, const ServeOptions *o, aha_error *e)
     http_stop(&h);
     tls_free(h.tls);
     threads_stop(s);
+    cache_file_save(s);
     server_free(s);
     mem_free(s);
     return rc;
