@@ -176,6 +176,34 @@ static void test_check(void **state)
 }
 
 /* ---- limits ---- */
+/* What is refused for the quota once its size is known takes nothing from the bucket of requests. */
+static void test_reserve_gives_back(void **state)
+{
+    char        key[KEY_TEXT_CAP];
+    aha_error   e = {0};
+    Clock       c = CLOCK_BEGIN;
+    Keys       *k;
+    KeysOptions o = CLOCKED(&c, 20);
+    KeyRefusal  r;
+    KeyGrant    g = {0}, h = {0};
+    const char *db = db_fresh();
+    (void)state;
+    add(db, "alice", (KeyLimits){.per_minute = 2, .tokens_per_day = 100}, 0, key);
+    ASSERT_OK(keys_open(&k, db, &o, &e), e);
+    assert_int_equal(keys_check(k, key, KEY_LEN, &g), KEY_GOOD);
+    assert_int_equal(keys_check(k, key, KEY_LEN, &h), KEY_GOOD);
+    assert_int_equal(keys_admit(k, &g, 0, &r), KEY_ADMITTED);
+    assert_int_equal(keys_admit(k, &h, 0, &r), KEY_ADMITTED);
+    assert_int_equal(keys_reserve(k, &g, 100, &r), KEY_ADMITTED);
+    assert_int_equal(keys_reserve(k, &h, 1, &r), KEY_OVER_QUOTA);
+    keys_done(k, &h, NULL);
+    keys_done(k, &g, NULL);
+    assert_int_equal(keys_admit(k, &h, 0, &r), KEY_ADMITTED);
+    keys_done(k, &h, NULL);
+    assert_int_equal(keys_admit(k, &h, 0, &r), KEY_OVER_RATE);
+    keys_close(k);
+}
+
 static void test_rate(void **state)
 {
     char        key[KEY_TEXT_CAP];
@@ -256,6 +284,14 @@ static void test_quota(void **state)
     assert_int_equal(keys_check(k, key, KEY_LEN, &h), KEY_GOOD);
     assert_int_equal(keys_admit(k, &h, 1, &r), KEY_OVER_QUOTA);
     assert_int_equal(r.retry_s, 1);
+    assert_int_equal(keys_reserve(k, &h, 1, &r), KEY_ADMITTED); /* not admitted: nothing happens */
+    assert_int_equal(keys_reserve(k, &g, 29, &r), KEY_ADMITTED); /* its own does not count against it, and one token is free again */
+    assert_int_equal(keys_admit(k, &h, 0, &r), KEY_ADMITTED);
+    assert_int_equal(keys_reserve(k, &g, 30, &r), KEY_ADMITTED);
+    assert_int_equal(keys_reserve(k, &h, 1, &r), KEY_OVER_QUOTA); /* the other one was faster */
+    assert_int_equal(r.retry_s, 1);
+    keys_done(k, &h, NULL);
+    assert_int_equal(keys_admit(k, &h, 0, &r), KEY_OVER_QUOTA);
     keys_done(k, &g, &(KeyUsage){.prompt = 5, .completion = 5});
     assert_int_equal(keys_admit(k, &h, 1000, &r), KEY_ADMITTED); /* 80 are used: its own may lead beyond */
     keys_done(k, &h, &(KeyUsage){.prompt = 500, .completion = -7});
@@ -492,7 +528,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_secret),       cmocka_unit_test(test_names), cmocka_unit_test(test_add_list_revoke),
-        cmocka_unit_test(test_check),        cmocka_unit_test(test_rate),  cmocka_unit_test(test_concurrent),
+        cmocka_unit_test(test_check),        cmocka_unit_test(test_reserve_gives_back), cmocka_unit_test(test_rate),  cmocka_unit_test(test_concurrent),
         cmocka_unit_test(test_quota),        cmocka_unit_test(test_quota_shared), cmocka_unit_test(test_usage),
         cmocka_unit_test(test_no_database),  cmocka_unit_test(test_changes), cmocka_unit_test(test_threads),
         cmocka_unit_test(test_addresses)};

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+import threading
 import time
 
 import servelib
@@ -138,6 +139,51 @@ def limited():
         check(status == 429 and 1 <= int(headers["Retry-After"]) <= 86400 and "40 tokens a day" in text, status, text)
         check(s.get("/v1/models", headers=few)[0] == 200)  # what generates nothing is not limited
         check(s.stop() == 0, s.said)
+
+
+@test
+def quota_at_once():
+    """many at once over a small quota: as many run as may use it up, the others have 429; what was not used is given back"""
+    db = database()
+    quota, long = 500, {"logit_bias": {"1": -100}, "repetition_stop": 0}  # never ends by itself
+    few, one, rate, long_of = (add(db, "few", "--tokens-per-day", str(quota)), add(db, "one", "--tokens-per-day", str(quota)),
+                               add(db, "rate", "--tokens-per-day", str(quota), "--rate", "5/min"), {})
+    with Server("--db", db) as s:
+        for name, key, tokens in (("few", few, 181), ("one", one, 1)):
+            got = []
+            threads = [threading.Thread(target=lambda k=key, n=tokens: got.append(chat(s, k, max_tokens=n, **long))) for _ in range(40)]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            good = [json.loads(g[2])["usage"] for g in got if g[0] == 200]
+            check(len(got) == 40 and all(g[0] in (200, 429) for g in got), [g[:1] for g in got])
+            check(all("tokens a day" in g[2] and json.loads(g[2])["error"]["code"] == "insufficient_quota" and g[1]["Retry-After"] for g in got if g[0] == 429))
+            prompt, total = good[0]["prompt_tokens"], sum(u["total_tokens"] for u in good)
+            check(prompt == 19 and all(u["completion_tokens"] == tokens for u in good), good)
+            check(quota <= total < quota + prompt + tokens, name, total)  # 3 of 200; 25 of 20
+            long_of[name] = total
+        # alone it may ask for more than there is; while it runs nobody else may, and then the rest is free again, 100 times over
+        c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
+        c.request("POST", CHAT, json.dumps({"model": "aha-tiny", "messages": PUZZLE, "stream": True, "max_tokens": 1800, **long}), {"Content-Type": "application/json", **rate})
+        r = c.getresponse()
+        r.read(200)
+        for _ in range(7):  # refused for the quota, they take nothing from the rate
+            status, headers, text = chat(s, rate, max_tokens=1)
+            check(status == 429 and headers["Retry-After"] == "1" and "that run now" in text, status, text)
+        c.sock.shutdown(socket.SHUT_RDWR)
+        soon(lambda: "that run now" not in chat(s, rate, max_tokens=1)[2])
+        r.close()
+        c.close()
+        many = add(db, "many", "--tokens-per-day", "10000")
+        soon(lambda: chat(s, many, max_tokens=1)[0] == 200)
+        for i in range(100):
+            status, _, text = chat(s, many, max_tokens=1800, stop=["="], thinking_budget=0, n=6, stream=i % 2 == 1)  # may use 10819, uses few
+            check(status == 200, i, text)
+        check(s.stop() == 0, s.said)
+    for name, total in long_of.items():
+        u = used(db, name)
+        check(u["prompt_tokens"] + u["completion_tokens"] == total, name, u, total)
 
 
 @test

@@ -34,16 +34,13 @@ static int admit_work(Exchange *x, const KeyGrant *grant, Refusal *r)
     if (!generates) return 0;
     x->task->grant = *grant;
     x->task->group = group_of(x, grant);
-    KeyAdmit a = s->o.keys ? keys_admit(s->o.keys, &x->task->grant, 0, &why) : KEY_ADMITTED;
+    KeyAdmit a = s->o.keys ? keys_admit(s->o.keys, &x->task->grant, 0, &why) : KEY_ADMITTED; /* prepared() knows how much */
     if (a == KEY_ADMITTED) {
         x->task->admitted = true;
         s->n_admitted++;
         return 0;
     }
-    refuse(r, a == KEY_GONE ? 401 : 429, a == KEY_GONE ? "invalid_api_key" : a == KEY_OVER_QUOTA ? "insufficient_quota" : "rate_limit_exceeded",
-           NULL, "%s", why.words);
-    r->retry_after_s = why.retry_s;
-    return -1;
+    return refuse_key(r, a, &why);
 }
 
 /* The head is complete.  What can be refused is refused now, before the body. */

@@ -23,6 +23,7 @@
 enum {
     CHOICES_MAX = 128,        /* sequences of one request */
     BODY_SMALL = 256 << 10,   /* larger bodies have a reader of their own */
+    RESERVE_UNSAID = 4096,    /* tokens that are set aside for an answer whose length was left open */
     BODIES_BYTES_MAX = 256 << 20, /* of all bodies held at one time */
     COMMENT_S = 10,           /* a stream that has nothing to say says so, or when it was silent for as long as patience lasts */
     CONNECTIONS_MAX = 4096,
@@ -46,6 +47,7 @@ typedef struct Refusal {
 /* All return -1, for `return refuse(...)`. */
 int  refuse(Refusal *r, int status, const char *code, const char *param, const char *fmt, ...) PRINTF_LIKE(5, 6);
 int  refuse_error(Refusal *r, const aha_error *e, const char *param); /* the status that goes with its code */
+int  refuse_key(Refusal *r, KeyAdmit a, const KeyRefusal *why);               /* what the keys refused */
 void refusal_json(const Refusal *r, Buf *out); /* {"error": {...}} as OpenAI has it */
 
 /* ---- what a request asks for (request.c) ---- */
@@ -64,6 +66,7 @@ typedef struct Ask {
     bool               nothing_new; /* the prompt alone is wanted: what is generated is dropped */
     int                n;          /* answers for each prompt */
     int                max_new;    /* 0: what the context holds */
+    int64_t            reserve;    /* tokens of all prompts and answers together: what its key's quota sets aside while it runs */
     int                logprobs;   /* of how many likely tokens besides the chosen one; -1: none */
     int                repeat_min; /* as of aha_seq_options */
     int                think_budget;
@@ -95,7 +98,7 @@ int want_str(const Json *o, const char *key, bool required, const char **out, Re
 bool name_listed(const char *list, const char *name); /* among names with commas between */
 int ask_common(Task *t, const Json *body, Refusal *r); /* model, stream, n, sampling, ... */
 int ask_logprobs(Ask *a, const Json *body, Refusal *r); /* as chats have it */
-int ask_room(Task *t, Refusal *r);     /* prompts against the context; max_new, and the budget that an effort means */
+int ask_room(Task *t, Refusal *r);     /* prompts against the context; max_new, reserve, and the budget that an effort means */
 int prompts_new(Task *t, int n, Refusal *r);
 /* chat.c: the conversation of a body to a prompt, tools and all */
 int chat_prompt(Task *t, const Json *body, Prompt *p, Refusal *r);

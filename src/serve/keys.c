@@ -118,6 +118,18 @@ static KeyAdmit refuse(KeyRefusal *r, KeyAdmit a, double retry_s, const char *li
     return a;
 }
 
+/* Under the lock.  others: tokens that requests which run now may use still. */
+static KeyAdmit judge_quota(KeyEntry *t, int64_t others, double now, KeyRefusal *r)
+{
+    int64_t quota = t->limits.tokens_per_day;
+    day_begins(t, (int64_t)floor(now / DAY_S));
+    if (!quota) return KEY_ADMITTED;
+    if (t->used >= quota) return refuse(r, KEY_OVER_QUOTA, (double)(t->day + 1) * DAY_S - now, "tokens a day (UTC)", quota);
+    if (sum(t->used, others) >= quota) /* what runs now may use less than it reserved */
+        return refuse(r, KEY_OVER_QUOTA, 1, "tokens a day (UTC), and requests that run now may use up the rest", quota);
+    return KEY_ADMITTED;
+}
+
 /* Under the lock.  The bucket comes last: a request that is refused for another reason takes nothing from it. */
 static KeyAdmit judge(KeyEntry *t, double now, uint64_t now_ns, KeyRefusal *r)
 {
@@ -125,12 +137,8 @@ static KeyAdmit judge(KeyEntry *t, double now, uint64_t now_ns, KeyRefusal *r)
     KeyCheck         c = state_of(t, now);
     if (c != KEY_GOOD) return refuse(r, KEY_GONE, 0, key_check_words(c), 0);
     if (l->concurrent && t->running >= l->concurrent) return refuse(r, KEY_OVER_CONCURRENT, 1, "requests at a time", l->concurrent);
-    day_begins(t, (int64_t)floor(now / DAY_S));
-    if (l->tokens_per_day && t->used >= l->tokens_per_day)
-        return refuse(r, KEY_OVER_QUOTA, (double)(t->day + 1) * DAY_S - now, "tokens a day (UTC)", l->tokens_per_day);
-    if (l->tokens_per_day && sum(t->used, t->reserved) >= l->tokens_per_day) /* what runs now may use less than it reserved */
-        return refuse(r, KEY_OVER_QUOTA, 1, "tokens a day (UTC), and requests that run now may use up the rest", l->tokens_per_day);
-    if (!l->per_minute) return KEY_ADMITTED;
+    KeyAdmit a = judge_quota(t, t->reserved, now, r);
+    if (a != KEY_ADMITTED || !l->per_minute) return a;
     bucket_fill(t, now_ns);
     if (t->level < 1) return refuse(r, KEY_OVER_RATE, (1 - t->level) * 60 / l->per_minute, "requests a minute", l->per_minute);
     t->level -= 1;
@@ -155,6 +163,25 @@ KeyAdmit keys_admit(Keys *k, KeyGrant *g, int64_t reserve, KeyRefusal *r)
         keys_unlock(k);
     }
     g->admitted = a == KEY_ADMITTED;
+    return a;
+}
+
+KeyAdmit keys_reserve(Keys *k, KeyGrant *g, int64_t tokens, KeyRefusal *r)
+{
+    KeyRefusal unread;
+    KeyEntry  *t = g->entry;
+    double     now = now_s(k);
+    if (!g->admitted || !t) return KEY_ADMITTED;
+    keys_lock(k);
+    int64_t  others = t->reserved - g->reserved;
+    KeyAdmit a = judge_quota(t, others, now, r ? r : &unread);
+    if (a == KEY_ADMITTED) {
+        g->reserved = clamp(tokens);
+        t->reserved = sum(others, g->reserved);
+    } else if (t->limits.per_minute && t->level + 1 <= t->limits.per_minute) {
+        t->level += 1;
+    }
+    keys_unlock(k);
     return a;
 }
 

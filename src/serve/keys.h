@@ -86,6 +86,11 @@ typedef struct KeyRefusal {
  * is admitted while the day's tokens, used and reserved, are below the quota: its own may lead beyond, once.
  * KEY_GONE (HTTP 401): revoked or expired since keys_check.  The others are HTTP 429.  r may be NULL. */
 KeyAdmit keys_admit(Keys *k, KeyGrant *g, int64_t reserve, KeyRefusal *r);
+/* More is known of an admitted request: it may use so many tokens at most, in place of what was reserved.  They are judged by the
+ * rule of keys_admit once more, since others may have reserved the rest meanwhile.  KEY_ADMITTED: they count from now on, until
+ * keys_done.  KEY_OVER_QUOTA (HTTP 429): nothing changed, but the bucket of requests a minute has its one back; the request must
+ * not run, and keys_done is due all the same.  Not admitted, or nobody's: KEY_ADMITTED, and nothing happens. */
+KeyAdmit keys_reserve(Keys *k, KeyGrant *g, int64_t tokens, KeyRefusal *r);
 /* An admitted request has ended, however: gives its place back and counts what it used (negative counts are taken for 0).
  * u NULL: it used nothing and is not counted.  The second call for a grant, or one that was not admitted, does nothing. */
 void keys_done(Keys *k, KeyGrant *g, const KeyUsage *u);

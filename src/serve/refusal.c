@@ -41,6 +41,14 @@ static void add_or_null(Buf *out, const char *s)
     else buf_str(out, "null");
 }
 
+int refuse_key(Refusal *r, KeyAdmit a, const KeyRefusal *why)
+{
+    refuse(r, a == KEY_GONE ? 401 : 429, a == KEY_GONE ? "invalid_api_key" : a == KEY_OVER_QUOTA ? "insufficient_quota" : "rate_limit_exceeded",
+           NULL, "%s", why->words);
+    r->retry_after_s = why->retry_s;
+    return -1;
+}
+
 void refusal_json(const Refusal *r, Buf *out)
 {
     buf_str(out, "{\"error\":{\"message\":");

@@ -216,6 +216,15 @@ int prompts_new(Task *t, int n, Refusal *r)
     return 0;
 }
 
+/* At most what it can use.  An answer of open length may become as long as the context, and almost none does: reserving that much
+ * would let a key ask for few things at a time. */
+static int64_t reserve_of(const Ask *a, bool open)
+{
+    int64_t n = 0, each = open && a->max_new > RESERVE_UNSAID ? RESERVE_UNSAID : a->max_new;
+    for (int i = 0; i < a->n_prompt; i++) n += a->prompt[i].n + a->n * each;
+    return n;
+}
+
 int ask_room(Task *t, Refusal *r)
 {
     int longest = 0, ctx = t->s->info.ctx;
@@ -224,7 +233,9 @@ int ask_room(Task *t, Refusal *r)
     if (longest >= ctx)
         return refuse(r, 400, "context_length_exceeded", t->route->dialect == &dialect_chat ? "messages" : "prompt",
                       "the prompt has %d tokens, the context holds %d, answer included", longest, ctx);
-    if (!t->ask.max_new || t->ask.max_new > ctx - longest) t->ask.max_new = ctx - longest;
+    bool open = !t->ask.max_new;
+    if (open || t->ask.max_new > ctx - longest) t->ask.max_new = ctx - longest;
+    t->ask.reserve = reserve_of(&t->ask, open);
     aha_error e = {0};
     if (t->ask.effort && aha_think_budget(t->ask.effort, t->ask.max_new, &t->ask.think_budget, &e)) return refuse_error(r, &e, "reasoning_effort");
     return 0;

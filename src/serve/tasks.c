@@ -98,6 +98,15 @@ static void start_stream(Task *t)
     exchange_push(t->x, false);
 }
 
+/* Its head was let in before anybody knew how much it asks for.  Now that counts, until it ends: else everything in flight could
+ * lead beyond the quota at once. */
+static bool over_quota(Task *t)
+{
+    KeyRefusal why = {0};
+    KeyAdmit   a = t->s->o.keys ? keys_reserve(t->s->o.keys, &t->grant, t->ask.reserve, &why) : KEY_ADMITTED;
+    return a != KEY_ADMITTED && refuse_key(&t->refusal, a, &why);
+}
+
 /* Read and checked: to the engine, or answered. */
 static void prepared(Task *t)
 {
@@ -117,6 +126,8 @@ static void prepared(Task *t)
         refuse(&t->refusal, 503, "overloaded", NULL, "%d answers are under way or wait, and this request asks for %d", s->n_answers, t->n_choice);
         t->refusal.retry_after_s = retry_after(s);
         s->m.refused_overload++;
+        fail(t, &t->refusal);
+    } else if (over_quota(t)) {
         fail(t, &t->refusal);
     } else {
         if (t->ask.stream) start_stream(t);
