@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """aha serve --cache-file: a conversation goes on after a restart without being computed again; files that are damaged, foreign or cannot
-be written.  Prints TAP."""
+be written; what /metrics says of its pages.  Prints TAP."""
 import os
 import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 
 from servelib import Server, check, main, test
@@ -27,6 +28,12 @@ def serve(path, *args):
 
 def metric(s, name):
     return float(next(line for line in s.get("/metrics")[2].splitlines() if line.startswith(name + " ")).split()[1])
+
+
+def pages(s):
+    """of one answer of /metrics: held, findable, empty"""
+    lines = dict(line.rsplit(" ", 1) for line in s.get("/metrics")[2].splitlines() if line.startswith("aha_cache_pages{"))
+    return tuple(int(lines[f'aha_cache_pages{{state="{x}"}}']) for x in ("held", "findable", "empty"))
 
 
 def soon(fn, seconds=20):
@@ -142,6 +149,33 @@ def unwritable():
         check(metric(s, "aha_cache_file_saves_total") == 0)
         check(ask(s)[0] and s.stop() == 0, s.said)
         check(s.said.count("was not saved") == 1 and "plain" in s.said, s.said)
+
+
+@test
+def measured():
+    """/metrics: pages held, free with keys, empty; sequences that had to wait again in a cache too small for all"""
+    def request(i):
+        return {"messages": [{"role": "user", "content": f"Using {i + 3}, 4 and 5, make 17."}], "seed": i, "max_tokens": 400, "logit_bias": {"1": -100}, "repetition_stop": 0}
+
+    with Server("--cache", "1M", "--parallel", "8") as s:
+        held, findable, empty = pages(s)
+        check(held == findable == 0 and empty > 8 and metric(s, "aha_cache_page_tokens") == 32, held, findable, empty)
+        check(metric(s, "aha_preemptions_total") == 0)
+        seen, got = set(), {}
+        threads = [threading.Thread(target=lambda i=i: got.update({i: s.chat(**request(i))["choices"]})) for i in range(8)]
+        for t in threads:
+            t.start()
+        while any(t.is_alive() for t in threads):
+            seen.add(pages(s))
+        for t in threads:
+            t.join()
+        check(all(sum(p) == empty for p in seen) and max(p[0] for p in seen) > empty // 2, empty, seen)
+        check(metric(s, "aha_preemptions_total") > 0)
+        soon(lambda: pages(s)[0] == 0)
+        check(pages(s)[1] > 0 and sum(pages(s)) == empty, pages(s))
+        n = metric(s, "aha_preemptions_total")
+        check(len(got) == 8 and all(s.chat(**request(i))["choices"] == got[i] for i in range(8)))
+        check(metric(s, "aha_preemptions_total") == n)  # one at a time fits
 
 
 if __name__ == "__main__":

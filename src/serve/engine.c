@@ -182,6 +182,15 @@ static void step(Driver *d)
     d->news = true;
 }
 
+void engine_publish(Server *s)
+{
+    aha_engine_stats st = {.size = sizeof st};
+    aha_engine_get_stats(s->g, &st);
+    pthread_mutex_lock(&s->stats_lock);
+    s->stats = st;
+    pthread_mutex_unlock(&s->stats_lock);
+}
+
 void engine_main(void *server)
 {
     Driver  d = {.s = server};
@@ -199,6 +208,7 @@ void engine_main(void *server)
         sweep(&d);
         if (d.active) step(&d);
         sweep(&d);
+        if (d.news) engine_publish(s);
         if (d.news) event_signal(s->event);
         d.news = false;
         if (stop && !d.active) return;

@@ -280,6 +280,8 @@ struct Server {
     int             event;       /* signalled for the I/O thread */
     atomic_bool     engine_stop;
     CacheFile       cache_file;
+    pthread_mutex_t stats_lock;
+    aha_engine_stats stats;      /* under it: as the engine's thread saw them after its last step */
     atomic_int      n_seqs;      /* sequences in the engine */
     _Atomic(uint64_t) steps, step_ns;  /* steps made; when the last one ended */
     /* the I/O thread's */
@@ -300,6 +302,7 @@ typedef struct ReaderArg {
     Queue  *q;
 } ReaderArg;
 void engine_main(void *server);          /* engine.c */
+void engine_publish(Server *s);          /* its thread, or before it: s->stats */
 void engine_send(Server *s, Task *t);    /* I/O thread: to be submitted */
 
 /* ---- tasks in the I/O thread (tasks.c) ---- */

@@ -41,6 +41,19 @@ static void keys_text(const Keys *k, Buf *out)
     value(out, "aha_database_failures", "gauge", "Failures of the database since it last worked.", (double)n.failures);
 }
 
+/* Those that can be found are free too: they are given up when the room is needed. */
+static void pages_text(Server *s, Buf *out)
+{
+    static const char NAME[] = "aha_cache_pages";
+    pthread_mutex_lock(&s->stats_lock);
+    const aha_engine_stats st = s->stats;
+    pthread_mutex_unlock(&s->stats_lock);
+    buf_fmt(out, "# HELP %s Pages of the key cache: held by sequences; free, with keys that can be found again; free and empty.\n# TYPE %s gauge\n", NAME, NAME);
+    buf_fmt(out, "%s{state=\"held\"} %d\n%s{state=\"findable\"} %d\n%s{state=\"empty\"} %d\n", NAME, st.pages_held, NAME, st.pages_findable, NAME, st.pages_empty);
+    value(out, "aha_cache_page_tokens", "gauge", "Positions in a page.", st.page_tokens);
+    value(out, "aha_preemptions_total", "counter", "Sequences sent back to wait because the key cache was full.", (double)st.preempted);
+}
+
 static void cache_file_text(Server *s, Buf *out)
 {
     value(out, "aha_cache_file_saves_total", "counter", "Times that the key cache was saved.", (double)atomic_load(&s->cache_file.saves));
@@ -66,6 +79,7 @@ void metrics_text(Server *s, Buf *out)
     value(out, "aha_cache_bytes", "gauge", "Size of the key cache.", (double)s->info.cache_bytes);
     value(out, "aha_resident_bytes", "gauge", "Memory of the process.", (double)os_memory_rss());
     value(out, "aha_start_time_seconds", "gauge", "When the server started, since 1970.", (double)s->started);
+    pages_text(s, out);
     if (s->o.cache_file) cache_file_text(s, out);
     if (s->o.keys) keys_text(s->o.keys, out);
     histogram_text(&m->first_token, "aha_first_token_seconds", "From a request's arrival to its first token.", out);

@@ -32,6 +32,7 @@ static void server_init(Server *s, aha_engine *g, const ServeOptions *o)
     queue_init(&s->inbox);
     queue_init(&s->prepared);
     pthread_mutex_init(&s->dirty_lock, NULL);
+    pthread_mutex_init(&s->stats_lock, NULL);
 }
 
 static int threads_start(Server *s, ReaderArg arg[2], aha_error *e)
@@ -72,6 +73,7 @@ static void server_free(Server *s)
         task_free(t);
     }
     pthread_mutex_destroy(&s->dirty_lock);
+    pthread_mutex_destroy(&s->stats_lock);
     descriptor_close(s->event);
 }
 
@@ -109,6 +111,7 @@ int serve_run(aha_engine *g, const ServeOptions *o, aha_error *e)
     h.tls_ns = time_now_ns();
     if (rc == 0) rc = listen_open(o->host, o->port, &h.listener, &h.local, h.tls != NULL, url, sizeof url, e);
     if (rc == 0) cache_file_load(s);
+    engine_publish(s);
     if (rc == 0) rc = threads_start(s, arg, e);
     if (rc == 0) rc = http_start(&h, s, e);
     if (rc == 0) {
