@@ -1,7 +1,8 @@
 /* Streams from a running aha serve, all at once: what each gets, and together.
  *
  * usage: build/bench/bench_serve [PORT [STREAMS [TOKENS [MODEL]]]]     8080, 64, 256, aha-tiny
- * Each asks /v1/completions for TOKENS tokens after a prompt of its own, without an end, and says at last how many there were.
+ * Each asks /v1/completions for TOKENS tokens after a prompt of its own, without an end, and says at last how many there were;
+ * the likeliest token each time, as `aha bench` takes it.
  * Prints one line of JSON; exit 1 when a stream failed or had another number of tokens. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -38,7 +39,7 @@ static int ask(int port, int i, int tokens, const char *model)
     int                fd = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a)) return -1;
     int n = snprintf(body, sizeof body,
-                     "{\"model\":\"%s\",\"prompt\":[0,%d,%d,20,21,22,23,24,25,26,27,28,29,30,31,32],\"max_tokens\":%d,\"stream\":true,\"seed\":%d,"
+                     "{\"model\":\"%s\",\"prompt\":[0,%d,%d,20,21,22,23,24,25,26,27,28,29,30,31,32],\"max_tokens\":%d,\"stream\":true,\"temperature\":0,\"seed\":%d,"
                      "\"logit_bias\":{\"0\":-100,\"1\":-100,\"2\":-100},\"repetition_stop\":0,\"stream_options\":{\"include_usage\":true}}",
                      model, 10 + i % 250, 10 + i / 250, tokens, i);
     int h = snprintf(head, sizeof head, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
