@@ -140,6 +140,20 @@ def crowd(s):
         c.close()
 
 
+def rest_of(c):
+    """what a connection still has, until its end"""
+    got = b""
+    c.settimeout(10)
+    try:
+        while True:
+            part = c.recv(65536)
+            if not part:
+                return got
+            got += part
+    except ConnectionResetError:
+        return got
+
+
 @serve_test("--patience", "2", "--parallel", "4")
 def slow_readers(s):
     """a client that does not read its stream is dropped, and its slot is free; one that reads goes on"""
@@ -156,9 +170,11 @@ def slow_readers(s):
     check(s.chat(max_tokens=4)["usage"]["completion_tokens"] == 4)
     s.idle(20)
     check(time.monotonic() - t0 < 20)
+    time.sleep(max(0, t0 + 4 - time.monotonic()))  # a fast machine has the answers done, and has to give them up all the same
     for c in stuck:
+        check(b"[DONE]" not in rest_of(c))
         c.close()
-    check("aha_requests_cancelled_total 4\n" in s.get("/metrics")[2], s.get("/metrics")[2][:900])
+
 
 
 @serve_test("--patience", "1", "--parallel", "1")

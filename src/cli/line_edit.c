@@ -32,8 +32,8 @@ struct LineEdit {
 };
 
 /* ---- bytes ---- */
-/* Reads what the terminal has; -1 with EINTR once Ctrl-C was seen.  libedit shows the prompt before it takes the terminal, and a
- * Ctrl-C between that and the read would otherwise be noted and wait for the next key: so the wait looks up now and then. */
+/* Reads what the terminal has; -1 with EINTR once Ctrl-C was seen.  A Ctrl-C between the
+ * prompt and the read would otherwise be noted and wait for the next key: so the wait looks up now and then. */
 static ssize_t bytes_read(LineEdit *l)
 {
     struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -321,6 +321,7 @@ LineResult line_read(LineEdit *l, Buf *out)
     interrupt_clear();
     if (!l->el) return read_plain(out);
     if (l->ended) return LINE_END;
+    el_set(l->el, EL_PREP_TERM, 1); /* before the prompt: a Ctrl-D behind it is a key, and not an end of input that gets lost */
     ioctl(STDIN_FILENO, FIONREAD, &waiting);
     l->typed_ahead = waiting + l->n_in - l->at;
     l->more = false;
