@@ -74,6 +74,8 @@ def names_on_a_terminal(d):
         h[name] = {"dtype": "U8", "shape": [1], "data_offsets": [len(data) + i, len(data) + i + 1]}
     put_header(weights, h, data + b"abc")
     for args in (["inspect", m], ["inspect", m, "--tensors"], ["inspect", weights, "--tensors"]):
+        if not os.path.exists("/dev/pts/ptmx"):  # a root without /dev/pts: nobody can sit at a terminal there
+            raise Skipped("no pseudo-terminals here (is /dev/pts mounted?)")
         main, other = pty.openpty()
         with subprocess.Popen([BIN, *args], stdout=other, stderr=other, stdin=subprocess.DEVNULL) as p:
             os.close(other)
@@ -215,6 +217,10 @@ def cut_characters(d):
     check(odd > 2, "too few cut characters to prove anything:", odd)
 
 
+class Skipped(Exception):
+    """what a test needs is not here"""
+
+
 def main():
     failed = 0
     print(f"1..{len(TESTS)}")
@@ -223,6 +229,8 @@ def main():
             try:
                 t(d)
                 print(f"ok {i} - {t.__doc__}", flush=True)
+            except Skipped as e:
+                print(f"ok {i} - {t.__doc__} # skip {e}", flush=True)
             except Exception as e:  # pylint: disable=broad-except
                 failed += 1
                 print(f"not ok {i} - {t.__doc__}\n# " + str(e).replace("\n", " ")[:2000], flush=True)
