@@ -11,25 +11,9 @@ import sys
 import tempfile
 import time
 
-BIN = os.path.abspath(os.environ.get("AHA", "./aha"))
-TINY = "models/aha-tiny"
+from taplib import BIN, Skip, TINY, aha, check, main, test
+
 ASK = "Using 8, 13 and 2, make 29."
-TESTS = []
-
-
-def test(f):
-    TESTS.append(f)
-    return f
-
-
-def check(ok, *what):
-    if not ok:
-        raise AssertionError(" ".join(map(str, what)))
-
-
-def aha(*args, text=""):
-    r = subprocess.run([BIN, *args], input=text, capture_output=True, text=True, timeout=120, check=False)
-    return r.returncode, r.stdout, r.stderr
 
 
 def refused(d, status, word, *args):
@@ -116,20 +100,19 @@ def bad_input(d):
 def full_disk(d):
     """a disk that is full: how much is missing is said before anything is written, and neither the file nor a part stays"""
     if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", d], capture_output=True, check=False).returncode:
-        return "no small file system can be mounted"
+        raise Skip("no small file system can be mounted")
     try:
         refused(d, 1, "space", TINY, os.path.join(d, "x.gguf"))
         refused(d, 1, "space", TINY, os.path.join(d, "x"))
     finally:
         subprocess.run(["umount", d], check=True)
-    return None
 
 
 @test
 def disk_fills_up(d):
     """a disk that others fill meanwhile: no file, how much is missing, and with room the same command goes on"""
     if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", d], capture_output=True, check=False).returncode:
-        return "no small file system can be mounted"
+        raise Skip("no small file system can be mounted")
     to, ballast = os.path.join(d, "x.gguf"), os.path.join(d, "ballast")
     try:
         p = subprocess.Popen([BIN, "convert", TINY, to], stderr=subprocess.PIPE, text=True)
@@ -146,7 +129,7 @@ def disk_fills_up(d):
         os.kill(p.pid, signal.SIGCONT)
         err = p.communicate()[1]
         if p.returncode == 0:
-            return "it was quicker than the disk was full"
+            raise Skip("it was quicker than the disk was full")
         check(p.returncode == 1 and "No space left" in err and "more are needed" in err and "goes on" in err, err)
         check(sorted(os.listdir(d)) == ["ballast", "x.gguf.partial"])
         os.remove(ballast)
@@ -158,7 +141,6 @@ def disk_fills_up(d):
             check(read(whole) == read(to))
     finally:
         subprocess.run(["umount", d], check=True)
-    return None
 
 
 # ---- to a folder, and from one GGUF file to another ----
@@ -299,25 +281,10 @@ def interrupted(d):
         p.send_signal(signal.SIGINT)
         err = p.stderr.read()
     if p.returncode == 0:
-        return "it was done before"
+        raise Skip("it was done before")
     check("the same command goes on" in err and os.listdir(d) == ["x.gguf.partial"], err)
     rc, out, err = aha("convert", TINY, to, "--type", "q8_0")
     check(rc == 0 and "beginning anew" in err and "options" in err and os.listdir(d) == ["x.gguf"], rc, out, err)
-    return None
-
-
-def main():
-    failed = 0
-    print(f"1..{len(TESTS)}")
-    for i, t in enumerate(TESTS, 1):
-        with tempfile.TemporaryDirectory() as d:
-            try:
-                skip = t(d)
-                print(f"ok {i} - {t.__doc__}" + (f" # skip {skip}" if skip else ""))
-            except Exception as e:  # pylint: disable=broad-except
-                failed += 1
-                print(f"not ok {i} - {t.__doc__}\n# {e}")
-    return failed > 0
 
 
 if __name__ == "__main__":

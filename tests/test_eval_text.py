@@ -4,29 +4,11 @@ import array
 import json
 import math
 import os
-import subprocess
 import sys
-import tempfile
 
-BIN = os.path.abspath(os.environ.get("AHA", "./aha"))
-TINY = "models/aha-tiny"
+from taplib import TINY, aha, check, main, test
+
 TEXT = "Using 8, 13 and 2, make 29. 8+13=21: 21+2=23, 21-2=19, 21*2=42 no\n8*2=16, 16+13=29 yes Check: 8*2=16 ok, and so on; 12 apples.\n" * 2
-TESTS = []
-
-
-def test(f):
-    TESTS.append(f)
-    return f
-
-
-def check(ok, *what):
-    if not ok:
-        raise AssertionError(" ".join(map(str, what)))
-
-
-def aha(*args, text=""):
-    r = subprocess.run([BIN, *args], input=text, capture_output=True, text=True, timeout=120, check=False)
-    return r.returncode, r.stdout, r.stderr
 
 
 def result(*args, text=""):
@@ -149,20 +131,6 @@ def refusals(d):
     # a text of nothing is the begin token alone
     rc, out, err = aha("eval", "perplexity", "-m", TINY, empty)
     check(rc == 1 and out == "" and "at least 2" in err, rc, out, err)
-
-
-def main():
-    failed = 0
-    print(f"1..{len(TESTS)}")
-    for i, t in enumerate(TESTS, 1):
-        with tempfile.TemporaryDirectory() as d:
-            try:
-                t(d)
-                print(f"ok {i} - {t.__doc__}")
-            except Exception as e:  # pylint: disable=broad-except
-                failed += 1
-                print(f"not ok {i} - {t.__doc__}\n# {e}")
-    return failed > 0
 
 
 if __name__ == "__main__":

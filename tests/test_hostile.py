@@ -9,22 +9,10 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 
-BIN = os.path.abspath(os.environ.get("AHA", "./aha"))
-TINY = "models/aha-tiny"
+from taplib import BIN, Skip, TINY, check, main, test
+
 SECONDS = 60  # of a busy machine; what blocks would block for ever
-TESTS = []
-
-
-def test(f):
-    TESTS.append(f)
-    return f
-
-
-def check(ok, *what):
-    if not ok:
-        raise AssertionError(" ".join(map(str, what)))
 
 
 def aha(*args, text=b"", memory=1 << 30, stack=None):
@@ -75,7 +63,7 @@ def names_on_a_terminal(d):
     put_header(weights, h, data + b"abc")
     for args in (["inspect", m], ["inspect", m, "--tensors"], ["inspect", weights, "--tensors"]):
         if not os.path.exists("/dev/pts/ptmx"):  # a root without /dev/pts: nobody can sit at a terminal there
-            raise Skipped("no pseudo-terminals here (is /dev/pts mounted?)")
+            raise Skip("no pseudo-terminals here (is /dev/pts mounted?)")
         main, other = pty.openpty()
         with subprocess.Popen([BIN, *args], stdout=other, stderr=other, stdin=subprocess.DEVNULL) as p:
             os.close(other)
@@ -215,26 +203,6 @@ def cut_characters(d):
         odd += "\ufffd" in text
         check(not re.search("[\ud800-\udfff]", text), text)
     check(odd > 2, "too few cut characters to prove anything:", odd)
-
-
-class Skipped(Exception):
-    """what a test needs is not here"""
-
-
-def main():
-    failed = 0
-    print(f"1..{len(TESTS)}")
-    for i, t in enumerate(TESTS, 1):
-        with tempfile.TemporaryDirectory() as d:
-            try:
-                t(d)
-                print(f"ok {i} - {t.__doc__}", flush=True)
-            except Skipped as e:
-                print(f"ok {i} - {t.__doc__} # skip {e}", flush=True)
-            except Exception as e:  # pylint: disable=broad-except
-                failed += 1
-                print(f"not ok {i} - {t.__doc__}\n# " + str(e).replace("\n", " ")[:2000], flush=True)
-    return failed > 0
 
 
 if __name__ == "__main__":

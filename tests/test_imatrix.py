@@ -2,28 +2,9 @@
 """aha imatrix and aha convert --imatrix as commands.  Prints TAP."""
 import json
 import os
-import subprocess
 import sys
-import tempfile
 
-BIN = os.path.abspath(os.environ.get("AHA", "./aha"))
-TINY = "models/aha-tiny"
-TESTS = []
-
-
-def test(f):
-    TESTS.append(f)
-    return f
-
-
-def check(ok, *what):
-    if not ok:
-        raise AssertionError(" ".join(map(str, what)))
-
-
-def aha(*args, text=""):
-    r = subprocess.run([BIN, *args], input=text, capture_output=True, text=True, timeout=120, check=False)
-    return r.returncode, r.stdout, r.stderr
+from taplib import TINY, aha, check, main, test
 
 
 def imatrix(d, name, *args):
@@ -81,20 +62,6 @@ def refusals(d):
         rc, out, err = aha("convert", TINY, out_path, "--type", "q4_0", "--imatrix", bad)
         check(rc == 1 and out == "" and word in err and err.count("\n") == 1, rc, out, err)
         check(not os.path.exists(out_path) and not os.path.exists(out_path + ".tmp"))
-
-
-def main():
-    failed = 0
-    print(f"1..{len(TESTS)}")
-    for i, t in enumerate(TESTS, 1):
-        with tempfile.TemporaryDirectory() as d:
-            try:
-                t(d)
-                print(f"ok {i} - {t.__doc__}")
-            except Exception as e:  # pylint: disable=broad-except
-                failed += 1
-                print(f"not ok {i} - {t.__doc__}\n# {e}")
-    return failed > 0
 
 
 if __name__ == "__main__":

@@ -14,27 +14,14 @@ import sys
 import tempfile
 import urllib.request
 
+from taplib import Skip, check, main, test
+
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 MAKE, CC, BUILD = os.environ.get("MAKE", "make"), os.environ.get("CC", "cc"), os.environ.get("BUILD", "build")
 TMP = tempfile.mkdtemp(prefix="aha-install-")
 DEST, PREFIX = os.path.join(TMP, "dest dir"), "/usr/local"
 MODEL = os.path.join(ROOT, "models", "aha-tiny")
 QUESTION, SEED = "Using 8, 13 and 2, make 29.", 7
-TESTS = []
-
-
-class Skip(Exception):
-    pass
-
-
-def check(ok, *why):
-    if not ok:
-        raise AssertionError(" ".join(str(w) for w in why)[:2000])
-
-
-def test(fn):
-    TESTS.append(fn)
-    return fn
 
 
 def run(cmd, env=None, **kw):
@@ -359,20 +346,7 @@ def gone():
     make("uninstall", f"DESTDIR={DEST}", f"PREFIX={PREFIX}")  # and again: nothing to do
 
 
-def main():
-    failed = 0
-    for n, fn in enumerate(TESTS, 1):
-        try:
-            fn()
-            print(f"ok {n} - {fn.__doc__}", flush=True)
-        except Skip as e:
-            print(f"ok {n} - {fn.__doc__} # skip {e}", flush=True)
-        except Exception as e:  # pylint: disable=broad-except
-            failed += 1
-            print(f"not ok {n} - {fn.__doc__}\n# " + repr(e).replace("\n", "\n# ").replace("\\n", "\n# "), flush=True)
-    print(f"1..{len(TESTS)}")
+if __name__ == "__main__":
+    status = main(folders=False)
     shutil.rmtree(TMP, ignore_errors=True)
-    return 1 if failed else 0
-
-
-raise SystemExit(main())
+    sys.exit(status)

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""aha keys and aha usage: what they print, where they keep it, what they refuse, and that no key is left anywhere.  Prints TAP.
-CLI_BIN: another build of the program."""
+"""aha keys and aha usage: what they print, where they keep it, what they refuse, and that no key is left anywhere.  Prints TAP."""
 import hashlib
 import json
 import os
@@ -9,13 +8,14 @@ import shutil
 import sqlite3
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 
-BIN = os.path.abspath(os.environ.get("CLI_BIN") or "./aha")
+from taplib import BIN, check, main, test
+
 TMP = tempfile.mkdtemp(prefix="aha-keys-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 DB = os.path.join(TMP, "aha.db")
-TESTS = []
 
 
 def aha(*args, **env):
@@ -27,16 +27,6 @@ def aha(*args, **env):
 
 def keys(*args):
     return aha("keys", *args, "--db", DB)
-
-
-def check(ok, *why):
-    if not ok:
-        raise AssertionError(" ".join(str(w) for w in why))
-
-
-def test(fn):
-    TESTS.append(fn)
-    return fn
 
 
 def fresh():
@@ -197,18 +187,7 @@ def beside():
     check(sorted(r["prefix"] for r in rows) == sorted(o[0][:10] for o in out))
 
 
-def main():
-    failed = 0
-    for n, fn in enumerate(TESTS, 1):
-        try:
-            fn()
-            print(f"ok {n} - {fn.__doc__}", flush=True)
-        except Exception as e:  # pylint: disable=broad-except
-            failed += 1
-            print(f"not ok {n} - {fn.__doc__}\n# " + repr(e).replace("\n", "\n# "), flush=True)
-    print(f"1..{len(TESTS)}")
+if __name__ == "__main__":
+    status = main(folders=False)
     shutil.rmtree(TMP, ignore_errors=True)
-    return 1 if failed else 0
-
-
-raise SystemExit(main())
+    sys.exit(status)
