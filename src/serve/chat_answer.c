@@ -3,12 +3,7 @@
 
 #include "inner.h"
 
-static void head(Task *t, const char *object, Buf *out)
-{
-    buf_fmt(out, "{\"id\":\"chatcmpl-%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", t->id + 4, object, (long long)t->created);
-    buf_json(out, t->s->model, strlen(t->s->model));
-    buf_fmt(out, ",\"system_fingerprint\":\"%s\"", t->s->fingerprint);
-}
+static void head(Task *t, const char *object, Buf *out) { openai_head(t, "chatcmpl", object, out); }
 
 static void field(Buf *out, const char *name, const Buf *text)
 {
@@ -113,25 +108,7 @@ static void end(Task *t, Choice *c, Buf *out)
     chunk_close(t, c, true, out);
 }
 
-static void finish(Task *t, Buf *out)
-{
-    if (t->ask.include_usage) {
-        buf_str(out, "data: ");
-        head(t, "chat.completion.chunk", out);
-        buf_str(out, ",\"choices\":[],\"usage\":");
-        usage_json(t, out);
-        buf_str(out, "}\n\n");
-    }
-    buf_str(out, "data: [DONE]\n\n");
-}
-
-static void broken(Task *t, const Refusal *r, Buf *out)
-{
-    (void)t;
-    buf_str(out, "data: ");
-    refusal_json(r, out);
-    buf_str(out, "\n\n");
-}
+static void finish(Task *t, Buf *out) { openai_finish(t, "chatcmpl", "chat.completion.chunk", out); }
 
 /* ---- at once ---- */
 static void message(Task *t, Choice *c, Buf *out)
@@ -168,4 +145,4 @@ static void whole(Task *t, Buf *out)
     buf_str(out, "}");
 }
 
-const Dialect dialect_chat = {begin, part, end, finish, broken, whole};
+const Dialect dialect_chat = {begin, part, end, finish, openai_broken, whole};

@@ -326,6 +326,10 @@ typedef struct Usage {
 } Usage;
 Usage usage_of(Task *t);
 void  usage_json(Task *t, Buf *out);
+/* what OpenAI's two ways to answer have in common: an object's first fields, left open; a stream's end; an error inside it */
+void openai_head(Task *t, const char *prefix, const char *object, Buf *out);
+void openai_finish(Task *t, const char *prefix, const char *object, Buf *out);
+void openai_broken(Task *t, const Refusal *r, Buf *out);
 void token_text(Task *t, int32_t id, Buf *out);        /* appended; bytes, perhaps of no whole character */
 void token_logprob_json(Task *t, const Token *k, const aha_token_logp *top, int n_top, Buf *out);
 

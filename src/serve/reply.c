@@ -145,6 +145,33 @@ void usage_json(Task *t, Buf *out)
             (long long)u.cached, (long long)(u.prompt - u.cached));
 }
 
+void openai_head(Task *t, const char *prefix, const char *object, Buf *out)
+{
+    buf_fmt(out, "{\"id\":\"%s-%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", prefix, t->id + 4, object, (long long)t->created);
+    buf_json(out, t->s->model, strlen(t->s->model));
+    buf_fmt(out, ",\"system_fingerprint\":\"%s\"", t->s->fingerprint);
+}
+
+void openai_finish(Task *t, const char *prefix, const char *object, Buf *out)
+{
+    if (t->ask.include_usage) {
+        buf_str(out, "data: ");
+        openai_head(t, prefix, object, out);
+        buf_str(out, ",\"choices\":[],\"usage\":");
+        usage_json(t, out);
+        buf_str(out, "}\n\n");
+    }
+    buf_str(out, "data: [DONE]\n\n");
+}
+
+void openai_broken(Task *t, const Refusal *r, Buf *out)
+{
+    (void)t;
+    buf_str(out, "data: ");
+    refusal_json(r, out);
+    buf_str(out, "\n\n");
+}
+
 void token_text(Task *t, int32_t id, Buf *out)
 {
     char  *text = NULL;

@@ -3,12 +3,7 @@
 
 #include "inner.h"
 
-static void head(Task *t, Buf *out)
-{
-    buf_fmt(out, "{\"id\":\"cmpl-%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", t->id + 4, (long long)t->created);
-    buf_json(out, t->s->model, strlen(t->s->model));
-    buf_fmt(out, ",\"system_fingerprint\":\"%s\"", t->s->fingerprint);
-}
+static void head(Task *t, Buf *out) { openai_head(t, "cmpl", "text_completion", out); }
 
 /* ---- log-probabilities: four lists ---- */
 typedef struct Lists {
@@ -103,25 +98,7 @@ static void part(Task *t, Choice *c, Buf *out)
 
 static void end(Task *t, Choice *c, Buf *out) { chunk(t, c, true, out); }
 
-static void finish(Task *t, Buf *out)
-{
-    if (t->ask.include_usage) {
-        buf_str(out, "data: ");
-        head(t, out);
-        buf_str(out, ",\"choices\":[],\"usage\":");
-        usage_json(t, out);
-        buf_str(out, "}\n\n");
-    }
-    buf_str(out, "data: [DONE]\n\n");
-}
-
-static void broken(Task *t, const Refusal *r, Buf *out)
-{
-    (void)t;
-    buf_str(out, "data: ");
-    refusal_json(r, out);
-    buf_str(out, "\n\n");
-}
+static void finish(Task *t, Buf *out) { openai_finish(t, "cmpl", "text_completion", out); }
 
 /* ---- at once ---- */
 static void one(Task *t, Choice *c, Buf *out)
@@ -154,4 +131,4 @@ static void whole(Task *t, Buf *out)
     buf_str(out, "}");
 }
 
-const Dialect dialect_text = {begin, part, end, finish, broken, whole};
+const Dialect dialect_text = {begin, part, end, finish, openai_broken, whole};
