@@ -3,6 +3,7 @@
 
 CC      ?= gcc
 BUILD   ?= build
+PROGRAM ?= aha
 LIBPKGS := jansson libpcre2-8 libutf8proc
 CLIPKGS := libedit libcurl libcrypto
 # src/serve is the program's own: a library that embeds a model needs neither HTTP nor a database
@@ -23,11 +24,16 @@ CLI_LIBS := $(shell pkg-config --libs $(CLIPKGS))
 SERVE_LIBS := $(shell pkg-config --libs $(SERVEPKGS))
 
 ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
+# a cross compiler brings its own
+AR      := $(shell $(CC) -print-prog-name=ar)
+LD      := $(shell $(CC) -print-prog-name=ld)
+OBJCOPY := $(shell $(CC) -print-prog-name=objcopy)
+# where the kernels of a processor's family are; others have the plain ones
+ISA_ROOM_x86_64  := src/cpu/x86
+ISA_ROOM_aarch64 := src/cpu/arm
 LIB_ROOMS := base tensor cpu format model text infer learn judge
 LIB_SRC := $(foreach r,$(LIB_ROOMS),$(wildcard src/$(r)/*.c))
-ifeq ($(ARCH),x86_64)
-LIB_SRC += $(wildcard src/cpu/x86/*.c)
-endif
+LIB_SRC += $(wildcard $(ISA_ROOM_$(ARCH):%=%/*.c))
 CLI_SRC := $(wildcard src/cli/*.c)
 SERVE_SRC := $(wildcard src/serve/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
@@ -49,18 +55,18 @@ TEST_BIN := $(TESTS:%=$(BUILD)/tests/test_%)
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all lib test check lint install uninstall man clean help fuzz-replay bench
-all: aha
+all: $(PROGRAM)
 
-aha: $(CLI_OBJ) $(BUILTIN_OBJ) $(BUILD)/libserve.a $(BUILD)/libaha.a
+$(PROGRAM): $(CLI_OBJ) $(BUILTIN_OBJ) $(BUILD)/libserve.a $(BUILD)/libaha.a
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) $(CLI_LIBS) $(SERVE_LIBS)
 
 lib: $(BUILD)/libaha.a $(BUILD)/libaha.so
 $(BUILD)/libaha.a: $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(AR) rcs $@ $^
 $(BUILD)/libserve.a: $(SERVE_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(AR) rcs $@ $^
 $(BUILD)/libaha.so: $(LIB_OBJ)
 	$(CC) -shared -Wl,-soname,$(SONAME) $(LDFLAGS) -o $@ $^ $(LIBS)
 
@@ -118,7 +124,7 @@ test: all $(TEST_BIN)
 	@BUILD=$(BUILD) tools/run-tests $(TESTS)
 test-%: $(BUILD)/tests/test_%
 	$<
-test-cli test-cli_talk: aha
+test-cli test-cli_talk: $(PROGRAM)
 fuzz-replay: $(FUZZ:%=$(BUILD)/fuzz/%)
 	@for f in $(FUZZ); do $(BUILD)/fuzz/$$f tests/fuzz/corpus/$$f/* || exit 1; done
 
@@ -139,20 +145,20 @@ SONAME     := libaha.so.0
 READY      := $(BUILD)/install
 
 man: $(READY)/man/aha.1
-$(READY)/man/aha.1: aha tools/man-pages
+$(READY)/man/aha.1: $(PROGRAM) tools/man-pages
 	@rm -rf $(@D)
-	tools/man-pages ./aha $(@D)
+	tools/man-pages ./$(PROGRAM) $(@D)
 # one object in which only what aha.h declares has a name, so that a program's own names meet none of ours
 $(READY)/libaha.a: $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(LD) -r -o $(READY)/libaha.o $^
-	objcopy --localize-hidden $(READY)/libaha.o
-	ar rcs $@ $(READY)/libaha.o
+	$(OBJCOPY) --localize-hidden $(READY)/libaha.o
+	$(AR) rcs $@ $(READY)/libaha.o
 FILL := sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@BINDIR@|$(BINDIR)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|'
-install: aha $(BUILD)/libaha.so $(READY)/libaha.a man
+install: $(PROGRAM) $(BUILD)/libaha.so $(READY)/libaha.a man
 	install -d $(foreach d,$(BINDIR) $(LIBDIR)/pkgconfig $(INCLUDEDIR) $(MANDIR)/man1 $(DOCDIR) $(UNITDIR),"$(DESTDIR)$(d)")
-	install -m 755 aha "$(DESTDIR)$(BINDIR)/aha"
+	install -m 755 $(PROGRAM) "$(DESTDIR)$(BINDIR)/aha"
 	install -m 644 $(BUILD)/libaha.so "$(DESTDIR)$(LIBDIR)/libaha.so.$(VERSION)"
 	ln -sf libaha.so.$(VERSION) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
 	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libaha.so"
@@ -171,7 +177,7 @@ uninstall:
 	-rmdir "$(DESTDIR)$(DOCDIR)" 2>/dev/null
 
 clean:
-	rm -rf $(BUILD) build-* aha
+	rm -rf $(BUILD) build-* $(PROGRAM)
 help:
 	@echo "make            ./aha"
 	@echo "make lib        build/libaha.a and build/libaha.so"

@@ -72,7 +72,7 @@ typedef struct aha_options {
     int64_t     cache_bytes; /* of keys, values and what finding them takes: never exceeded; 0: enough for all of that, at most half of the
                               * memory */
     const char *kv_type;     /* "f32" (or NULL); "bf16", "f16", "q8_0" (heads of 32 columns or multiples): smaller, and round */
-    const char *cpu;         /* newest instruction set to use: "ref", "avx2", "avx512"; NULL: AHA_CPU, or the best there is */
+    const char *cpu;         /* newest instruction set to use, one of those that aha doctor lists; NULL: AHA_CPU, or the best there is */
     bool        draft;       /* guess a token ahead with the model's own draft layer, if it has one: the same tokens in fewer steps */
 } aha_options;
 #define AHA_OPTIONS_INIT {sizeof(aha_options), 0, 0, 0, 0, 0, NULL, NULL, false}
@@ -101,7 +101,7 @@ AHA_API void aha_engine_free(aha_engine *g);
 typedef struct aha_engine_info {
     size_t      size;
     const char *arch;          /* as config.json's model_type; this and the next strings live as long as the engine */
-    const char *isa;           /* "ref", "avx2", "avx512" */
+    const char *isa;           /* the instruction set in use: "ref", "avx2", "avx512", "neon", ... */
     const char *kv_type;
     const char *chat_template; /* name of the form that aha_chat renders */
     bool        chat_known;    /* false: the model's own template was not recognised, and the form is a guess */

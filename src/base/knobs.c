@@ -8,10 +8,10 @@
 
 #define KNOB_PREFIX "AHA_"
 
-/* Types: int (a whole number >= 0), path, url, names (comma-separated), secret (never shown).  Those that do not
+/* Types: int (a whole number >= 0), path, url, name, secret (never shown).  Those that do not
  * start with AHA_ are shared with other programs. */
 static const Knob g_knobs[] = {
-    {"AHA_CPU", "names", "", "use only these instruction sets: ref, avx2, avx512; empty: the best the processor has"},
+    {"AHA_CPU", "name", "", "newest instruction set to use, one of those that aha doctor lists; empty: the best the processor has"},
     {"AHA_THREADS", "int", "0", "worker threads; 0: as many as the affinity mask and the cgroup allow"},
     {"AHA_SPIN_US", "int", "50", "microseconds that an idle worker spins before it sleeps"},
     {"AHA_DATA", "path", "", "folder of optional reference data for the tests; empty: such tests are skipped"},

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "model_open.h"
 #include "options.h"
 
 enum { PATH_CAP = 1024 };
@@ -195,7 +196,7 @@ int cmd_learn(int argc, char **argv)
         OPT_SEED("seed", &a.seed, &a.has_seed, "instead of the recipe's"),
         OPT_FLAG(0, "keys", &a.keys, "list every key that a recipe can have"),
         OPT_INT(0, "threads", &a.threads, 0, 1024, "N", "threads to compute with; 0: all that this process may use. The result is the same"),
-        OPT_STRING(0, "cpu", &a.cpu, "NAME", "newest instruction set to use: ref, avx2 or avx512"),
+        OPT_CPU(&a),
         OPT_FLAG('v', "verbose", &a.verbose, "say more on standard error"),
         OPT_END};
     int status = options_parse(&HELP, options, argc, argv, &name, 1, NULL);

@@ -8,6 +8,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define BEST_OF 5
@@ -113,16 +115,33 @@ __attribute__((target("avx512f"))) static void fma_avx512(float *out)
     CHAINS(X)
 #undef X
 }
+#elif defined(__aarch64__)
+static void fma_neon(float *out)
+{
+    float32x4_t a = vdupq_n_f32(0.999f), b = vdupq_n_f32(0.5f);
+#define X(n) float32x4_t s##n = vdupq_n_f32(n);
+    CHAINS(X)
+#undef X
+#define X(n) s##n = vfmaq_f32(b, s##n, a);
+    for (int i = 0; i < FMA_ROUNDS; i++) { CHAINS(X) }
+#undef X
+#define X(n) *out += vgetq_lane_f32(s##n, 0);
+    CHAINS(X)
+#undef X
+}
 #endif
 
+/* by the newest set: that of AVX-512's neural-network instructions multiplies floats as "avx512" does */
 static Fma fma_of(const char *isa)
 {
+    if (!strcmp(isa, "ref")) return (Fma){1, fma_plain};
 #if defined(__x86_64__)
-    if (!strcmp(isa, "avx512")) return (Fma){16, fma_avx512};
-    if (!strcmp(isa, "avx2")) return (Fma){8, fma_avx2};
-#endif
-    (void)isa;
+    return !strncmp(isa, "avx512", 6) ? (Fma){16, fma_avx512} : (Fma){8, fma_avx2};
+#elif defined(__aarch64__)
+    return (Fma){4, fma_neon};
+#else
     return (Fma){1, fma_plain};
+#endif
 }
 
 typedef struct FmaRun {

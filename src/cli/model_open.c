@@ -7,7 +7,6 @@
 enum { CTX_DEFAULT_MAX = 32768, PATH_CAP = 4096 };
 
 const char *const KV_TYPES[] = {"f32", "bf16", "f16", "q8_0", NULL};
-const char *const CPU_NAMES[] = {"ref", "avx2", "avx512", NULL};
 
 static const Dtype KV_DTYPE[] = {DT_F32, DT_BF16, DT_F16, DT_Q8_0};
 

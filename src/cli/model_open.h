@@ -14,14 +14,16 @@ typedef struct ModelArgs {
     bool        draft, verbose;
 } ModelArgs;
 #define MODEL_ARGS_INIT {NULL, NULL, "f32", 0, 0, 0, false, false}
-extern const char *const KV_TYPES[], *const CPU_NAMES[];
+extern const char *const KV_TYPES[];
 
 #define OPT_MODEL(a)                                                                                                   \
     OPT_STRING('m', "model", &(a)->path, "DIR", "a Hugging Face folder (config.json, safetensors, tokenizer.json) or a GGUF file; without it "  \
                "AHA_MODEL, or else the built-in aha-tiny")
+#define OPT_CPU(a)                                                                                                     \
+    OPT_CHOICE(0, "cpu", &(a)->cpu, CPU_NAMES, "NAME", "newest instruction set to use; without it AHA_CPU, or the best there is")
 #define OPT_MACHINE(a)                                                                                                 \
     OPT_INT(0, "threads", &(a)->threads, 0, 1024, "N", "threads to compute with; 0: all that this process may use"),   \
-    OPT_CHOICE(0, "cpu", &(a)->cpu, CPU_NAMES, "NAME", "newest instruction set to use; without it the best there is")
+    OPT_CPU(a)
 #define OPT_ENGINE(a)                                                                                                  \
     OPT_GROUP("The machine"),                                                                                          \
     OPT_SIZE(0, "ctx", &(a)->ctx, 16, 1 << 30, "N", "positions of one conversation, prompt and answer; without it what the model "  \

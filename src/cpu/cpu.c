@@ -3,37 +3,57 @@
 
 #include <string.h>
 
+static bool always(void) { return true; }
+
+/* X(name, is it usable here?), oldest first.  A row overwrites entries of those before it. */
+#if defined(AHA_REAL_DOUBLE)
+#define ISA_ROWS(X) X(ref, always)
+#elif defined(__x86_64__)
+#include <cpuid.h>
+#define ISA_ROWS(X) X(ref, always) X(avx2, has_avx2) X(avx512, has_avx512)
+
+/* no name of it is known to gcc and clang alike; whether the system keeps the registers, "avx2" has answered */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+static bool has_avx2(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#elif defined(__aarch64__)
+/* every processor of the family has NEON */
+#define ISA_ROWS(X) X(ref, always) X(neon, always)
+#else
+#define ISA_ROWS(X) X(ref, always)
+#endif
+
 typedef struct IsaRow {
     const char *name;
     void (*init)(Kernels *k);
     bool (*usable)(void);
 } IsaRow;
 
-static bool always(void) { return true; }
-
-#if defined(__x86_64__) && !defined(AHA_REAL_DOUBLE)
-static bool has_avx2(void)
-{
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-static bool has_avx512(void)
-{
-    __builtin_cpu_init();
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-#endif
-
-/* oldest first: each row overwrites entries of those before it */
 static const IsaRow ISA[] = {
-    {"ref", kernels_init_ref, always},
-#if defined(__x86_64__) && !defined(AHA_REAL_DOUBLE)
-    {"avx2", kernels_init_avx2, has_avx2},
-    {"avx512", kernels_init_avx512, has_avx512},
-#endif
+#define X(name, usable) {#name, kernels_init_##name, usable},
+    ISA_ROWS(X)
+#undef X
 };
 enum { N_ISA = sizeof(ISA) / sizeof(ISA[0]) };
+
+const char *const CPU_NAMES[] = {
+#define X(name, usable) #name,
+    ISA_ROWS(X)
+#undef X
+        NULL,
+};
 
 int cpu_kernels_all(const Kernels **out, int max)
 {
@@ -41,7 +61,8 @@ int cpu_kernels_all(const Kernels **out, int max)
     int            n = 0;
     Kernels        k;
     memset(&k, 0, sizeof k);
-    for (int i = 0; i < N_ISA && ISA[i].usable(); i++) {
+    for (int i = 0; i < N_ISA; i++) {
+        if (!ISA[i].usable()) continue;
         ISA[i].init(&k);
         k.isa = ISA[i].name;
         table[i] = k; /* the same bytes whoever writes first */
@@ -51,21 +72,28 @@ int cpu_kernels_all(const Kernels **out, int max)
     return n < max ? n : max;
 }
 
+static void unknown(const char *name, aha_error *e)
+{
+    const char *near = name_nearest(name, CPU_NAMES, N_ISA);
+    Buf         list = {0};
+    for (int i = 0; i < N_ISA; i++) buf_fmt(&list, "%s%s", i == 0 ? "" : i + 1 < N_ISA ? ", " : " or ", CPU_NAMES[i]);
+    error_set(e, AHA_ERR_ARG, "unknown instruction set \"%s\": expected %s%s%s%s", name, list.failed ? "another" : list.data,
+              near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    buf_free(&list);
+}
+
 const Kernels *cpu_kernels(const char *mask, aha_error *e)
 {
     const Kernels *all[N_ISA];
-    const char    *names[N_ISA], *near;
     int            n = cpu_kernels_all(all, N_ISA);
-    if (n < 1 || !mask || !*mask) return n < 1 ? NULL : all[n - 1];
-    for (int i = 0; i < N_ISA; i++) {
-        names[i] = ISA[i].name;
-        if (strcmp(mask, ISA[i].name) != 0) continue;
-        if (i < n) return all[i];
-        error_set(e, AHA_ERR_UNSUPPORTED, "this processor has no %s; the best it has is %s", mask, all[n - 1]->isa);
-        return NULL;
-    }
-    near = name_nearest(mask, names, N_ISA);
-    error_set(e, AHA_ERR_ARG, "unknown instruction set \"%s\": expected ref, avx2 or avx512%s%s%s", mask,
-              near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    if (!mask || !*mask) return all[n - 1];
+    for (int i = 0; i < n; i++)
+        if (strcmp(mask, all[i]->isa) == 0) return all[i];
+    for (int i = 0; i < N_ISA; i++)
+        if (strcmp(mask, ISA[i].name) == 0) {
+            error_set(e, AHA_ERR_UNSUPPORTED, "this processor has no %s; the best it has is %s", mask, all[n - 1]->isa);
+            return NULL;
+        }
+    unknown(mask, e);
     return NULL;
 }

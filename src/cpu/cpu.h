@@ -6,8 +6,10 @@
 #include "../base/base.h"
 #include "../tensor/kernels.h"
 
-/* The table for this processor; mask names the newest ISA allowed ("ref", "avx2", "avx512"), NULL or "" for the best.
- * NULL with an error for an unknown name or one that this processor lacks.  The tables live as long as the program. */
+/* The ISAs that this build has kernels for, oldest first, "ref" always; NULL ends them. */
+extern const char *const CPU_NAMES[];
+/* The table for this processor; mask, one of CPU_NAMES, is the newest ISA allowed, NULL or "" the best.  NULL with an error
+ * for an unknown name or one that this processor lacks.  The tables live as long as the program. */
 const Kernels *cpu_kernels(const char *mask, aha_error *e);
 /* Every table that this processor can run, ref first; returns how many (at most max). */
 int cpu_kernels_all(const Kernels **out, int max);
@@ -15,5 +17,6 @@ int cpu_kernels_all(const Kernels **out, int max);
 void kernels_init_ref(Kernels *k);
 void kernels_init_avx2(Kernels *k);
 void kernels_init_avx512(Kernels *k);
+void kernels_init_neon(Kernels *k);
 
 #endif

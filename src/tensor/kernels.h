@@ -225,7 +225,7 @@ typedef void KernelFn(const void *args, int64_t i0, int64_t i1, void *scratch);
     X(xent, 1) X(xent_back, 1)
 
 typedef struct Kernels {
-    const char *isa; /* "ref", "avx2", "avx512" */
+    const char *isa; /* "ref", "avx2", ... (cpu/cpu.c) */
 #define X(name, isa) KernelFn *name;
     KERNEL_TABLE(X)
 #undef X
