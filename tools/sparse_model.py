@@ -33,7 +33,7 @@ CONFIG = {
 
 
 # ---- the Hugging Face folder ----
-def hf_layer(l):
+def hf_layer(l, dense=DENSE):
     """(name, type, shape) of one layer"""
     p = "model.layers.%d." % l
 
@@ -50,7 +50,7 @@ def hf_layer(l):
     yield p + "self_attn.kv_a_layernorm.weight", "BF16", (C,)
     yield from coded("self_attn.kv_b_proj", HEADS * (NOPE + VD), C)
     yield from coded("self_attn.o_proj", D, HEADS * VD)
-    if l < DENSE:
+    if l < dense:
         blocks = [("mlp.", FF)]
     else:
         yield p + "mlp.gate.weight", "BF16", (EXPERTS, D)
@@ -98,15 +98,17 @@ def write_sparse(path, head, size):
         f.truncate(len(head) + size)
 
 
-def hf_shard(path, tensors):
-    """As safetensors' own writer lays it out: wide types first, then by name, so the scales of a shard lie together."""
+def safetensors_header(tensors):
+    """As safetensors' own writer lays it out: wide types first, then by name, so the scales of a shard lie together.
+    Returns (the file's head, the tensors in their order, bytes of data)."""
     header, at = {"__metadata__": {"format": "pt"}}, 0
-    for t in sorted(tensors, key=lambda t: (-HF_BYTES[t[1]], t[0])):
+    order = sorted(tensors, key=lambda t: (-HF_BYTES[t[1]], t[0]))
+    for t in order:
         header[t[0]] = {"dtype": t[1], "shape": t[2], "data_offsets": [at, at + hf_size(t)]}
         at += hf_size(t)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    write_sparse(path, struct.pack("<Q", len(text)) + text, at)
+    return struct.pack("<Q", len(text)) + text, order, at
 
 
 def write_hf(folder):
@@ -117,7 +119,8 @@ def write_hf(folder):
         at += hf_size(t)
     for i, part in enumerate(shards):
         name = "model-%05d-of-%06d.safetensors" % (i + 1, SHARDS)
-        hf_shard(os.path.join(folder, name), part)
+        head, _, size = safetensors_header(part)
+        write_sparse(os.path.join(folder, name), head, size)
         where.update((t[0], name) for t in part)
     with open(os.path.join(folder, "model.safetensors.index.json"), "w") as f:
         json.dump({"metadata": {"total_size": total}, "weight_map": where}, f, indent=2)
@@ -128,13 +131,15 @@ def write_hf(folder):
 
 # ---- GGUF ----
 TYPES = {  # number, weights a block, bytes a block
-    "f32": (0, 1, 4), "f16": (1, 1, 2), "bf16": (30, 1, 2), "q4_0": (2, 32, 18), "q8_0": (8, 32, 34), "q2_k": (10, 256, 84),
-    "q3_k": (11, 256, 110), "q4_k": (12, 256, 144), "q5_k": (13, 256, 176), "q6_k": (14, 256, 210), "iq2_xxs": (16, 256, 66),
-    "iq1_s": (19, 256, 50), "iq4_xs": (23, 256, 136), "iq1_m": (29, 256, 56), "tq1_0": (34, 256, 54),
+    "f32": (0, 1, 4), "f16": (1, 1, 2), "bf16": (30, 1, 2), "q4_0": (2, 32, 18), "q4_1": (3, 32, 20), "q5_0": (6, 32, 22),
+    "q5_1": (7, 32, 24), "q8_0": (8, 32, 34), "q2_k": (10, 256, 84), "q3_k": (11, 256, 110), "q4_k": (12, 256, 144),
+    "q5_k": (13, 256, 176), "q6_k": (14, 256, 210), "iq2_xxs": (16, 256, 66), "iq2_xs": (17, 256, 74), "iq3_xxs": (18, 256, 98),
+    "iq1_s": (19, 256, 50), "iq4_nl": (20, 32, 18), "iq3_s": (21, 256, 110), "iq2_s": (22, 256, 82), "iq4_xs": (23, 256, 136),
+    "iq1_m": (29, 256, 56), "tq1_0": (34, 256, 54), "mxfp4": (39, 32, 17),
 }
 
 
-def gguf_layer(i, layout):
+def gguf_layer(i, layout, dense=DENSE):
     """(name, shape innermost first, is it a matrix of the type)"""
     b = "blk.%d." % i
     yield b + "attn_norm.weight", (D,), False
@@ -150,7 +155,7 @@ def gguf_layer(i, layout):
         yield b + "attn_kv_b.weight", (C, HEADS * (NOPE + VD)), True
     yield b + "attn_output.weight", (HEADS * VD, D), True
     yield b + "ffn_norm.weight", (D,), False
-    if i < DENSE:
+    if i < dense:
         yield b + "ffn_gate.weight", (D, FF), True
         yield b + "ffn_up.weight", (D, FF), True
         yield b + "ffn_down.weight", (FF, D), True
@@ -162,19 +167,20 @@ def gguf_layer(i, layout):
         yield b + "ffn_%s_shexp.weight" % name, shape, True
 
 
-def gguf_tensors(kind, layout):
-    def typed(name, shape, matrix):
-        t = kind if matrix else "f32"
-        if shape[0] % TYPES[t][1]:
-            t = "q8_0"  # attn_k_b's rows of 128 hold no block of 256
-        return name, shape, t
+def typed(kind, name, shape, matrix):
+    t = kind if matrix else "f32"
+    if shape[0] % TYPES[t][1]:
+        t = "q8_0"  # attn_k_b's rows of 128 hold no block of 256
+    return name, shape, t
 
-    yield typed("token_embd.weight", (D, V), True)
-    for i in range(LAYERS):
-        for t in gguf_layer(i, layout):
-            yield typed(*t)
-    yield typed("output_norm.weight", (D,), False)
-    yield typed("output.weight", (D, V), True)
+
+def gguf_tensors(kind, layout, layers=LAYERS, dense=DENSE):
+    yield typed(kind, "token_embd.weight", (D, V), True)
+    for i in range(layers):
+        for t in gguf_layer(i, layout, dense):
+            yield typed(kind, *t)
+    yield typed(kind, "output_norm.weight", (D,), False)
+    yield typed(kind, "output.weight", (D, V), True)
 
 
 def gguf_size(t):
@@ -224,12 +230,12 @@ def vocabulary():
     return tokens, kinds, merges
 
 
-def metadata(layout):
+def metadata(layout, layers=LAYERS, dense=DENSE, name="DeepSeek R1, whole size, no weights"):
     split = layout == "split"
     p = "deepseek2."
-    keys = [("block_count", LAYERS), ("context_length", 163840), ("embedding_length", D), ("feed_forward_length", FF),
+    keys = [("block_count", layers), ("context_length", 163840), ("embedding_length", D), ("feed_forward_length", FF),
             ("attention.head_count", HEADS), ("attention.head_count_kv", 1 if split else HEADS), ("expert_used_count", 8),
-            ("leading_dense_block_count", DENSE), ("vocab_size", V), ("attention.q_lora_rank", QL), ("attention.kv_lora_rank", C),
+            ("leading_dense_block_count", dense), ("vocab_size", V), ("attention.q_lora_rank", QL), ("attention.kv_lora_rank", C),
             ("attention.key_length", C + R if split else NOPE + R), ("attention.value_length", C if split else VD),
             ("expert_feed_forward_length", FE), ("expert_count", EXPERTS), ("expert_shared_count", 1), ("expert_gating_func", 2),
             ("rope.dimension_count", R), ("rope.scaling.original_context_length", 4096), ("rope.freq_base", 10000.0),
@@ -237,7 +243,7 @@ def metadata(layout):
             ("rope.scaling.type", "yarn"), ("rope.scaling.factor", 40.0), ("rope.scaling.yarn_log_multiplier", 0.1)]
     if split:
         keys += [("attention.key_length_mla", NOPE + R), ("attention.value_length_mla", VD)]
-    out = [put("general.architecture", "deepseek2"), put("general.name", "DeepSeek R1, whole size, no weights")]
+    out = [put("general.architecture", "deepseek2"), put("general.name", name)]
     out += [put(p + k, v) for k, v in keys]
     tokens, kinds, merges = vocabulary()
     for k, v in (("model", "gpt2"), ("pre", "deepseek-v3"), ("tokens", tokens), ("token_type", kinds), ("merges", merges),
@@ -246,13 +252,14 @@ def metadata(layout):
     return out
 
 
-def gguf_file(path, kvs, tensors):
+def gguf_header(kvs, tensors):
+    """Returns (the file's head, bytes of data)."""
     infos, at = [], 0
     for t in tensors:
         infos.append(text(t[0]) + struct.pack("<I", len(t[1])) + struct.pack("<%dQ" % len(t[1]), *t[1]) + struct.pack("<IQ", TYPES[t[2]][0], at))
         at += gguf_size(t)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(kvs)) + b"".join(kvs) + b"".join(infos)
-    write_sparse(path, head + b"\0" * (-len(head) % 32), at)
+    return head + b"\0" * (-len(head) % 32), at
 
 
 def write_gguf(folder, kind, layout, count):
@@ -265,7 +272,7 @@ def write_gguf(folder, kind, layout, count):
     for i, part in enumerate(parts):
         said = [put("split.no", i, "u16"), put("split.count", count, "u16"), put("split.tensors.count", len(tensors))]
         name = "DeepSeek-R1-%s-%s-%05d-of-%05d.gguf" % (kind.upper(), layout, i + 1, count)
-        gguf_file(os.path.join(folder, name), (kvs if i == 0 else []) + said, part)
+        write_sparse(os.path.join(folder, name), *gguf_header((kvs if i == 0 else []) + said, part))
         if i == 0:
             first = name
     print("%s: %d tensors, %d bytes" % (os.path.join(folder, first), len(tensors), total))
