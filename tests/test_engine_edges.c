@@ -430,7 +430,29 @@ static void test_bench(void **state)
     assert_int_equal(engine_bench(g, g_model, &bad, &e), AHA_ERR_LIMIT);
     bad.n_seqs = 0;
     assert_int_equal(engine_bench(g, g_model, &bad, &e), AHA_ERR_ARG);
+    bad = (Bench){.n_prompt = 8, .n_new = 1, .n_seqs = 1, .depth = 33};
+    assert_int_equal(engine_bench(g, g_model, &bad, &e), AHA_ERR_ARG);
     assert_all_free(g);
+    engine_free(g);
+}
+
+/* What a depth holds is found, not computed, by every sequence and again in the next run; a cache too small for it says so. */
+static void test_bench_depth(void **state)
+{
+    Engine     *g = engine_open(g_model, g_kernels, NULL, (EngineOptions){.pages = 14});
+    Bench       b = {.n_prompt = 20, .n_new = 5, .n_seqs = 3, .depth = 64};
+    aha_error   e = {0};
+    (void)state;
+    for (b.run = 0; b.run < 5; b.run++) {
+        ASSERT_OK(engine_bench(g, g_model, &b, &e), e);
+        assert_int_equal(b.prompt_tokens, 60);
+        assert_int_equal(b.new_tokens, 12);
+    }
+    b.n_seqs = 8;
+    assert_int_equal(engine_bench(g, g_model, &b, &e), AHA_ERR_LIMIT);
+    assert_all_free(g);
+    b.n_seqs = 1;
+    ASSERT_OK(engine_bench(g, g_model, &b, &e), e);
     engine_free(g);
 }
 
@@ -440,7 +462,7 @@ int main(void)
         cmocka_unit_test(test_limits), cmocka_unit_test(test_options), cmocka_unit_test(test_stop), cmocka_unit_test(test_callbacks),
         cmocka_unit_test(test_cancel), cmocka_unit_test(test_cancel_outside), cmocka_unit_test(test_faults_new),
         cmocka_unit_test(test_failing_store), cmocka_unit_test(test_broken_weights), cmocka_unit_test(test_new_weights),
-        cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_bench), cmocka_unit_test(test_bench_depth),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -17,7 +17,8 @@ typedef struct Doctor {
     const Kernels *k[ISA_MAX];
     int            n_isa, cpus, cpus_all, threads, n_gpu;
     uint64_t       memory, available;
-    double         memory_read, fma, gemm; /* a second; 0: not measured */
+    Limits         limits;
+    double         gemm; /* a second; 0: not measured */
     DiskSpeed      disk;
     aha_error      disk_error;
     const char    *dir;
@@ -54,8 +55,7 @@ static int examine(Doctor *d, const DoctorArgs *a, aha_error *e)
     if (!a->quick) {
         const Kernels *best = d->k[d->n_isa - 1];
         progress_start(&bar, "measuring");
-        d->memory_read = measure_memory(pool);
-        d->fma = measure_fma(pool, best->isa);
+        d->limits = machine_limits(pool, best);
         d->gemm = measure_gemm(pool, best);
         progress_show(&bar, 1, 2, -1, "the disk");
         if (measure_disk(&d->disk, a->dir, DISK_BYTES, &d->disk_error)) d->disk.read = 0;
@@ -70,16 +70,17 @@ static int examine(Doctor *d, const DoctorArgs *a, aha_error *e)
 static void show_speeds(const Doctor *d)
 {
     char a[32];
-    out_fmt("  memory         %s read a second\n", bytes_words(a, d->memory_read));
-    out_fmt("  arithmetic     %.0f GFLOP/s at most (f32 multiply-adds); the program's matrix product reaches %.0f%% of that\n", d->fma / 1e9,
-            d->fma > 0 ? 100 * d->gemm / d->fma : 0.0);
+    out_fmt("  memory         %s read a second\n", bytes_words(a, d->limits.memory));
+    out_fmt("  arithmetic     %.0f GFLOP/s at most (f32 multiply-adds); the program's matrix product reaches %.0f%% of that\n", d->limits.fma / 1e9,
+            d->limits.fma > 0 ? 100 * d->gemm / d->limits.fma : 0.0);
+    out_fmt("                 %.0f GOP/s at most on bytes (%s)\n", d->limits.dot8 / 1e9, d->limits.dot8_name);
     if (d->disk.read > 0)
         out_fmt("  disk           %s read a second in %s%s\n", bytes_words(a, d->disk.read), d->dir,
                 d->disk.direct ? "" : " (the system's cache could not be passed: perhaps that was measured)");
     else
         out_fmt("  disk           not measured: %s\n", d->disk_error.text);
-    if (d->memory_read > 0)
-        out_fmt("  so             8 GB of weights in memory are read %.1f times a second: that many tokens at best\n", d->memory_read / 8e9);
+    if (d->limits.memory > 0)
+        out_fmt("  so             8 GB of weights in memory are read %.1f times a second: that many tokens at best\n", d->limits.memory / 8e9);
     if (d->load > 0.5 * d->cpus) out_fmt("  note           the machine was busy (load %.1f): the speeds are too low\n", d->load);
     if (d->stolen > 0.02) out_fmt("  note           the host took %.0f%% of the time meanwhile: measure again\n", 100 * d->stolen);
 }
@@ -102,7 +103,7 @@ static void show_text(const Doctor *d)
     out_fmt("  (the last is used)\nmemory           %s", bytes_words(a, (double)d->memory));
     if (d->available) out_fmt(", %s of it free", bytes_words(b, (double)d->available));
     out_str("\n");
-    if (d->fma > 0) {
+    if (d->limits.fma > 0) {
         out_str("speed\n");
         show_speeds(d);
     }
@@ -142,8 +143,9 @@ static void show_json(const Doctor *d)
     buf_fmt(&b, ",\"cores\":%d,\"cores_all\":%d,\"threads\":%d,\"isa\":[", d->cpus, d->cpus_all, d->threads);
     for (int i = 0; i < d->n_isa; i++) buf_fmt(&b, "%s\"%s\"", i ? "," : "", d->k[i]->isa);
     buf_fmt(&b, "],\"memory_bytes\":%llu,\"memory_available_bytes\":%llu", (unsigned long long)d->memory, (unsigned long long)d->available);
-    json_number(&b, "memory_read_bytes_per_s", d->memory_read);
-    json_number(&b, "fma_flop_per_s", d->fma);
+    json_number(&b, "memory_read_bytes_per_s", d->limits.memory);
+    json_number(&b, "fma_flop_per_s", d->limits.fma);
+    json_number(&b, "dot8_op_per_s", d->limits.dot8);
     json_number(&b, "gemm_flop_per_s", d->gemm);
     json_number(&b, "disk_read_bytes_per_s", d->disk.read);
     buf_fmt(&b, ",\"disk_direct\":%s", d->disk.direct ? "true" : "false");

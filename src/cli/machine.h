@@ -18,10 +18,18 @@ const char *cpu_model_name(char dst[96]);
 int         cpu_count(void); /* of the machine, usable or not */
 uint64_t    memory_available(void); /* bytes that could be had now; 0: not known */
 
-/* Bytes a second that the pool's threads read from memory together; 0 when there is no memory to try. */
-double measure_memory(Pool *pool);
-/* Multiply-adds a second of one kind of instruction, all threads: registers only, so nothing is faster.  In flop/s (two each). */
-double measure_fma(Pool *pool, const char *isa);
+/* What nothing on this machine goes beyond, all threads of a pool together: bytes a second read from memory (the median of four
+ * passes), operations a second of multiply-adds in f32 and of products of bytes (the best of three), in registers.  An operation is
+ * a multiplication or an addition.  0: not measured. */
+typedef struct Limits {
+    double      memory, fma, dot8;
+    const char *dot8_name; /* the instruction that multiplies bytes */
+} Limits;
+typedef struct Meter Meter; /* to measure again and again: holds a GiB to read */
+Meter *meter_new(Pool *pool, const Kernels *k); /* NULL: no memory */
+void   meter_free(Meter *m);
+Limits meter_read(Meter *m); /* takes about 0.1 s */
+Limits machine_limits(Pool *pool, const Kernels *k); /* once */
 /* What this program's own matrix product reaches, in flop/s. */
 double measure_gemm(Pool *pool, const Kernels *k);
 /* Bytes a second read from a file in `dir`, past the system's cache where it lets us, by four readers.  The file has no name and

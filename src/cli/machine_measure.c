@@ -1,180 +1,122 @@
-/* What this computer does: bytes and multiply-adds a second. */
+/* What this computer does: bytes and operations a second. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "machine.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
-#define BEST_OF 5
 static double seconds_since(uint64_t start) { return (double)(time_now_ns() - start) / 1e9; }
 
-/* ---- memory ---- */
-enum { MEMORY_BYTES = 512 << 20, MEMORY_TASKS = 64 };
-typedef uint64_t Vec __attribute__((vector_size(32)));
-typedef struct MemoryRead {
-    const Vec *data;
-    Vec        sum[MEMORY_TASKS];
-} MemoryRead;
+/* ---- limits ---- */
+/* A GiB is read once, in four passes: more than any cache keeps. */
+enum { MEMORY_PASSES = 4, MEMORY_BYTES = 1 << 30, PASS_BYTES = MEMORY_BYTES / MEMORY_PASSES, PASS_TASKS = 32, TASK_BYTES = PASS_BYTES / PASS_TASKS };
+enum { ROUNDS = 1 << 20, PEAK_PASSES = 3, THREADS_MAX = 1024 };
+struct Meter {
+    Pool    *pool;
+    Peak     peak;
+    uint8_t *data; /* [MEMORY_BYTES]; NULL: there was no memory for it */
+    uint8_t *pass; /* the part to be read */
+    float    fma[THREADS_MAX]; /* results, by task: they must be wanted */
+    uint32_t dot8[THREADS_MAX];
+    uint64_t sum[PASS_TASKS];
+};
 
-static void memory_task(void *arg, int task, int worker)
+static void fill_task(void *arg, int task, int worker)
 {
-    MemoryRead *m = arg;
-    size_t      n = MEMORY_BYTES / MEMORY_TASKS / sizeof(Vec);
-    const Vec  *p = m->data + (size_t)task * n;
-    Vec         s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
     (void)worker;
-    for (size_t i = 0; i < n; i += 4) {
-        s0 += p[i];
-        s1 += p[i + 1];
-        s2 += p[i + 2];
-        s3 += p[i + 3];
-    }
-    m->sum[task] += s0 + s1 + s2 + s3; /* wanted, or nothing would be read */
+    memset(((Meter *)arg)->data + (size_t)task * TASK_BYTES, task, TASK_BYTES);
 }
-
-static void memory_fill(void *arg, int task, int worker)
+static void read_task(void *arg, int task, int worker)
 {
-    size_t n = MEMORY_BYTES / MEMORY_TASKS;
+    Meter *m = arg;
     (void)worker;
-    memset((uint8_t *)arg + (size_t)task * n, task, n);
+    m->sum[task] += m->peak.read(m->pass + (size_t)task * TASK_BYTES, TASK_BYTES);
 }
-
-double measure_memory(Pool *pool)
-{
-    void       *data = os_memory_total() / 4 > MEMORY_BYTES ? mem_pages(MEMORY_BYTES) : NULL;
-    MemoryRead *m = mem_pages(sizeof *m); /* aligned for vectors */
-    double      best = 0;
-    if (data && m) {
-        m->data = data;
-        pool_run(pool, MEMORY_TASKS, memory_fill, data);
-        for (int i = 0; i < BEST_OF; i++) {
-            uint64_t start = time_now_ns();
-            pool_run(pool, MEMORY_TASKS, memory_task, m);
-            double speed = MEMORY_BYTES / seconds_since(start);
-            if (speed > best) best = speed;
-        }
-    }
-    if (data) mem_pages_free(data, MEMORY_BYTES);
-    if (m) mem_pages_free(m, sizeof *m);
-    return best;
-}
-
-/* ---- multiply-adds ---- ten independent chains fill the units; each is a variable of its own, so that it stays in a register */
-enum { FMA_ROUNDS = 1 << 21, FMA_CHAINS = 10 };
-typedef struct Fma {
-    int   lanes; /* of one instruction */
-    void (*run)(float *out);
-} Fma;
-
-#define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9)
-static void fma_plain(float *out)
-{
-    float a = 0.999f, b = 0.5f;
-#define X(n) float s##n = n;
-    CHAINS(X)
-#undef X
-#define X(n) s##n = s##n * a + b;
-    for (int i = 0; i < FMA_ROUNDS; i++) { CHAINS(X) }
-#undef X
-#define X(n) *out += s##n;
-    CHAINS(X)
-#undef X
-}
-
-#if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) static void fma_avx2(float *out)
-{
-    __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.5f);
-#define X(n) __m256 s##n = _mm256_set1_ps(n);
-    CHAINS(X)
-#undef X
-#define X(n) s##n = _mm256_fmadd_ps(s##n, a, b);
-    for (int i = 0; i < FMA_ROUNDS; i++) { CHAINS(X) }
-#undef X
-#define X(n) *out += _mm256_cvtss_f32(s##n);
-    CHAINS(X)
-#undef X
-}
-__attribute__((target("avx512f"))) static void fma_avx512(float *out)
-{
-    __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.5f);
-#define X(n) __m512 s##n = _mm512_set1_ps(n);
-    CHAINS(X)
-#undef X
-#define X(n) s##n = _mm512_fmadd_ps(s##n, a, b);
-    for (int i = 0; i < FMA_ROUNDS; i++) { CHAINS(X) }
-#undef X
-#define X(n) *out += _mm512_cvtss_f32(s##n);
-    CHAINS(X)
-#undef X
-}
-#elif defined(__aarch64__)
-static void fma_neon(float *out)
-{
-    float32x4_t a = vdupq_n_f32(0.999f), b = vdupq_n_f32(0.5f);
-#define X(n) float32x4_t s##n = vdupq_n_f32(n);
-    CHAINS(X)
-#undef X
-#define X(n) s##n = vfmaq_f32(b, s##n, a);
-    for (int i = 0; i < FMA_ROUNDS; i++) { CHAINS(X) }
-#undef X
-#define X(n) *out += vgetq_lane_f32(s##n, 0);
-    CHAINS(X)
-#undef X
-}
-#endif
-
-/* by the newest set: that of AVX-512's neural-network instructions multiplies floats as "avx512" does */
-static Fma fma_of(const char *isa)
-{
-    if (!strcmp(isa, "ref")) return (Fma){1, fma_plain};
-#if defined(__x86_64__)
-    return !strncmp(isa, "avx512", 6) ? (Fma){16, fma_avx512} : (Fma){8, fma_avx2};
-#elif defined(__aarch64__)
-    return (Fma){4, fma_neon};
-#else
-    return (Fma){1, fma_plain};
-#endif
-}
-
-typedef struct FmaRun {
-    Fma   f;
-    float out[1024]; /* by task: the sums must be wanted */
-} FmaRun;
-
 static void fma_task(void *arg, int task, int worker)
 {
-    FmaRun *r = arg;
+    Meter *m = arg;
     (void)worker;
-    r->f.run(&r->out[task]);
+    m->peak.fma(ROUNDS, &m->fma[task]);
+}
+static void dot8_task(void *arg, int task, int worker)
+{
+    Meter *m = arg;
+    (void)worker;
+    m->peak.dot8(ROUNDS, &m->dot8[task]);
 }
 
-double measure_fma(Pool *pool, const char *isa)
+Meter *meter_new(Pool *pool, const Kernels *k)
 {
-    FmaRun *r = mem_zalloc(1, sizeof *r);
-    double  best = 0;
-    int     tasks = pool_threads(pool);
-    if (!r) return 0;
-    r->f = fma_of(isa);
-    for (int i = 0; i < BEST_OF; i++) {
-        uint64_t start = time_now_ns();
-        pool_run(pool, tasks, fma_task, r);
-        double speed = 2.0 * FMA_ROUNDS * FMA_CHAINS * r->f.lanes * tasks / seconds_since(start);
-        if (speed > best) best = speed;
+    Meter *m = mem_zalloc(1, sizeof *m);
+    if (!m) return NULL;
+    m->pool = pool;
+    m->peak = cpu_peak(k);
+    if (os_memory_total() / 4 > MEMORY_BYTES) m->data = mem_pages(MEMORY_BYTES);
+    if (m->data) pool_run(pool, MEMORY_PASSES * PASS_TASKS, fill_task, m);
+    return m;
+}
+
+void meter_free(Meter *m)
+{
+    if (!m) return;
+    if (m->data) mem_pages_free(m->data, MEMORY_BYTES);
+    mem_free(m);
+}
+
+static double per_second(const Meter *m, int tasks, PoolFn fn, double work)
+{
+    uint64_t start = time_now_ns();
+    pool_run(m->pool, tasks, fn, (void *)(uintptr_t)m);
+    return work / seconds_since(start);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double best_of(const Meter *m, PoolFn fn, int ops)
+{
+    int    tasks = pool_threads(m->pool);
+    double best = 0;
+    for (int i = 0; i < PEAK_PASSES; i++) {
+        double v = per_second(m, tasks, fn, (double)ROUNDS * ops * tasks);
+        if (v > best) best = v;
     }
-    mem_free(r);
     return best;
+}
+
+Limits meter_read(Meter *m)
+{
+    Limits l = {.dot8_name = m->peak.dot8_name};
+    double pass[MEMORY_PASSES];
+    for (int i = 0; m->data && i < MEMORY_PASSES; i++) {
+        m->pass = m->data + (size_t)i * PASS_BYTES;
+        pass[i] = per_second(m, PASS_TASKS, read_task, PASS_BYTES);
+    }
+    if (m->data) {
+        qsort(pass, MEMORY_PASSES, sizeof *pass, by_value);
+        l.memory = (pass[1] + pass[2]) / 2;
+    }
+    l.fma = best_of(m, fma_task, m->peak.fma_ops);
+    l.dot8 = best_of(m, dot8_task, m->peak.dot8_ops);
+    return l;
+}
+
+Limits machine_limits(Pool *pool, const Kernels *k)
+{
+    Meter *m = meter_new(pool, k);
+    Limits l = {.dot8_name = ""};
+    if (m) l = meter_read(m);
+    meter_free(m);
+    return l;
 }
 
 /* ---- the program's own matrix product ---- */
-enum { GEMM_SIZE = 768 };
+enum { GEMM_SIZE = 768, GEMM_PASSES = 10 };
 typedef struct GemmRun {
     const Kernels *k;
     GemmArgs       a;
@@ -198,7 +140,7 @@ double measure_gemm(Pool *pool, const Kernels *k)
         for (size_t i = 0; i < 2 * n; i++) m[i] = (real)(i % 7) - 3;
         g.a = (GemmArgs){.M = GEMM_SIZE, .N = GEMM_SIZE, .K = GEMM_SIZE, .a = m, .a_row = GEMM_SIZE, .a_k = 1, .b = m + n,
                          .b_row = GEMM_SIZE, .b_k = 1, .b_type = DT_F32, .c = m + 2 * n, .c_row = GEMM_SIZE};
-        for (int i = 0; i < 2 * BEST_OF; i++) {
+        for (int i = 0; i < GEMM_PASSES; i++) {
             uint64_t start = time_now_ns();
             pool_run(pool, tiles, gemm_task, &g);
             double speed = 2.0 * GEMM_SIZE * GEMM_SIZE * GEMM_SIZE / seconds_since(start);

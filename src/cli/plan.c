@@ -28,7 +28,7 @@ static void measure_missing(PlanMachine *m, const PlanArgs *a, Pool *pool)
     Progress  bar;
     DiskSpeed disk;
     progress_start(&bar, "measuring");
-    if (a->ram_speed_gb < 0) m->ram_speed = measure_memory(pool);
+    if (a->ram_speed_gb < 0) m->ram_speed = machine_limits(pool, cpu_kernels(NULL, NULL)).memory;
     if (a->disk_speed_gb < 0) {
         progress_show(&bar, 1, 2, -1, "the disk");
         m->disk_failed = measure_disk(&disk, a->disk_dir, DISK_BYTES, &m->disk_error) != 0;

@@ -14,6 +14,19 @@ const Kernels *cpu_kernels(const char *mask, aha_error *e);
 /* Every table that this processor can run, ref first; returns how many (at most max). */
 int cpu_kernels_all(const Kernels **out, int max);
 
+/* ---- the fastest that a processor can be (peak.c) ---- loops that do nothing else: what kernels are measured against */
+typedef struct Peak {
+    const char *dot8_name;         /* the instruction that multiplies bytes and adds up */
+    int         fma_ops, dot8_ops; /* operations a round, a multiplication and an addition being two */
+    void      (*fma)(int rounds, float *out); /* multiply-adds in f32, in registers */
+    void      (*dot8)(int rounds, uint32_t *out);
+    uint64_t  (*read)(const void *p, size_t n); /* n bytes, a multiple of 128, as two streams; p aligned to 64.  A sum of them */
+} Peak;
+
+/* The loops of a table's instruction set.  For the newest that the processor has, its best instructions count, whether a kernel
+ * uses them or not. */
+Peak cpu_peak(const Kernels *k);
+
 void kernels_init_ref(Kernels *k);
 void kernels_init_avx2(Kernels *k);
 void kernels_init_avx512(Kernels *k);

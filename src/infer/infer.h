@@ -149,11 +149,14 @@ EngineStats engine_stats(const Engine *g);
 
 /* ---- speed (bench.c) ---- */
 typedef struct Bench {
-    int     n_prompt, n_new, n_seqs; /* in: tokens of each of n_seqs random prompts, computed at once, and after them */
-    double  prompt_s, new_s;         /* until all have their first token, and from there to the end */
-    int64_t prompt_tokens, new_tokens, steps; /* of the first part; of the second, and its steps */
+    int      n_prompt, n_new, n_seqs; /* in: tokens of each of n_seqs random prompts, computed at once, and after them */
+    int      depth;            /* in: positions before the prompt, a multiple of KV_PAGE, whose keys and values are made up, not computed */
+    uint64_t run;              /* in: another number, other prompts (those of a depth stay in the cache until it needs the room) */
+    double   prompt_s, new_s;  /* until all have their first token, and from there to the end */
+    int64_t  prompt_tokens, new_tokens, steps; /* of the first part; of the second, and its steps */
 } Bench;
-/* AHA_ERR_LIMIT when that does not fit.  The first run of an engine is slower: memory is touched, files are read. */
+/* AHA_ERR_LIMIT when that does not fit.  The first run of an engine is slower: memory is touched, files are read; so is the first
+ * at a depth. */
 int engine_bench(Engine *g, const Model *m, Bench *b, aha_error *e);
 
 /* ---- the words of a model (words.c) ---- what stands beside the weights: tokenizer, form of a chat, tokens that end an answer */

@@ -1,0 +1,32 @@
+/* The loops of peak.h for NEON, which every processor of the family has. */
+#include "../peak.h"
+
+#include <arm_neon.h>
+
+#define START_F32(n) vdupq_n_f32(n)
+#define STEP_F32(s) vfmaq_f32(b, s, a)
+#define SUM_F32(s) vgetq_lane_f32(s, 0)
+static void fma_neon(int rounds, float *out)
+{
+    const float32x4_t a = vdupq_n_f32(0.999f), b = vdupq_n_f32(0.5f);
+    PEAK_CHAINS(float32x4_t, START_F32, STEP_F32, SUM_F32);
+}
+
+/* products of eight bytes, added up in pairs */
+#define START_S32(n) vdupq_n_s32(n)
+#define STEP_S32(s) vpadalq_s16(s, vmull_s8(a, vget_low_s8(vreinterpretq_s8_s32(s))))
+#define SUM_S32(s) (uint32_t)vgetq_lane_s32(s, 0)
+static void dot8_neon(int rounds, uint32_t *out)
+{
+    const int8x8_t a = vdup_n_s8(3);
+    PEAK_CHAINS(int32x4_t, START_S32, STEP_S32, SUM_S32);
+}
+
+void peak_arm(Peak *p)
+{
+    p->fma_ops = 2 * 4 * PEAK_N_CHAINS;
+    p->dot8_ops = 2 * 8 * PEAK_N_CHAINS;
+    p->dot8_name = "smull";
+    p->fma = fma_neon;
+    p->dot8 = dot8_neon;
+}
