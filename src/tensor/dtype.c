@@ -140,17 +140,25 @@ static void f8_row(const uint8_t *row, const float *scale, int64_t col0, int64_t
     for (int64_t i = 0; scale && i < n; i++) dst[i] *= scale[(col0 + i) / F8_BLOCK];
 }
 
+static void group_to_f32(const QuantForm *f, const uint8_t *block, int g, float *y)
+{
+    QuantGroup q;
+    f->group(block, g, &q);
+    for (int i = 0; i < QUANT_GROUP; i++) y[i] = q.s[i / 16] * (float)q.v[i];
+    for (int i = 0; f->min && i < QUANT_GROUP; i++) y[i] -= q.m[i / 16];
+}
+
 /* A group of 32 columns is the smallest part that every block type decodes on its own; one that is cut goes through a copy. */
 static void blocked_row(Dtype t, const uint8_t *row, int64_t col0, int64_t n, float *dst)
 {
     const DtypeInfo *d = &TABLE[t];
-    QuantGroupFn    *decode = quant_group_fn(t);
+    const QuantForm *form = quant_form(t);
     int              groups = d->block / QUANT_GROUP;
     for (int64_t g = col0 / QUANT_GROUP; n > 0; g++) {
         const uint8_t *block = row + g / groups * d->block_bytes;
         int            from = (int)(col0 % QUANT_GROUP), take = n < QUANT_GROUP - from ? (int)n : QUANT_GROUP - from;
         float          part[QUANT_GROUP];
-        decode(block, (int)(g % groups), take == QUANT_GROUP ? dst : part);
+        group_to_f32(form, block, (int)(g % groups), take == QUANT_GROUP ? dst : part);
         if (take < QUANT_GROUP) memcpy(dst, part + from, (size_t)take * sizeof *dst);
         dst += take;
         col0 += take;

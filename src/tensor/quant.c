@@ -6,189 +6,194 @@
 #include "quant_encode.h"
 
 /* d, qs[16]: 16 low nibbles, then 16 high ones */
-static void q4_0(const uint8_t *b, int g, float *y)
+static void q4_0(const uint8_t *b, int g, QuantGroup *o)
 {
-    float d = quant_f16(b);
     (void)g;
+    quant_scale(o, quant_f16(b));
     for (int i = 0; i < 16; i++) {
-        y[i] = d * (float)((b[2 + i] & 15) - 8);
-        y[16 + i] = d * (float)((b[2 + i] >> 4) - 8);
+        o->v[i] = (int8_t)((b[2 + i] & 15) - 8);
+        o->v[16 + i] = (int8_t)((b[2 + i] >> 4) - 8);
     }
 }
 
-/* d, m, qs[16] */
-static void q4_1(const uint8_t *b, int g, float *y)
+/* d, m, qs[16]; m is added, so its negative is taken away */
+static void q4_1(const uint8_t *b, int g, QuantGroup *o)
 {
-    float d = quant_f16(b), m = quant_f16(b + 2);
     (void)g;
+    quant_scale(o, quant_f16(b));
+    quant_min(o, -quant_f16(b + 2));
     for (int i = 0; i < 16; i++) {
-        y[i] = d * (float)(b[4 + i] & 15) + m;
-        y[16 + i] = d * (float)(b[4 + i] >> 4) + m;
+        o->v[i] = b[4 + i] & 15;
+        o->v[16 + i] = (int8_t)(b[4 + i] >> 4);
     }
 }
 
 /* the fifth bits lie in a 32-bit word, one per column */
-static int five(uint8_t nibble, uint32_t high, int i) { return nibble | (int)(high >> i & 1) << 4; }
+static int five(int nibble, uint32_t high, int i) { return nibble | (int)(high >> i & 1) << 4; }
 
 /* d, qh[4], qs[16] */
-static void q5_0(const uint8_t *b, int g, float *y)
+static void q5_0(const uint8_t *b, int g, QuantGroup *o)
 {
-    float    d = quant_f16(b);
     uint32_t high = quant_u32(b + 2);
     (void)g;
+    quant_scale(o, quant_f16(b));
     for (int i = 0; i < 16; i++) {
-        y[i] = d * (float)(five(b[6 + i] & 15, high, i) - 16);
-        y[16 + i] = d * (float)(five(b[6 + i] >> 4, high, 16 + i) - 16);
+        o->v[i] = (int8_t)(five(b[6 + i] & 15, high, i) - 16);
+        o->v[16 + i] = (int8_t)(five(b[6 + i] >> 4, high, 16 + i) - 16);
     }
 }
 
 /* d, m, qh[4], qs[16] */
-static void q5_1(const uint8_t *b, int g, float *y)
+static void q5_1(const uint8_t *b, int g, QuantGroup *o)
 {
-    float    d = quant_f16(b), m = quant_f16(b + 2);
     uint32_t high = quant_u32(b + 4);
     (void)g;
+    quant_scale(o, quant_f16(b));
+    quant_min(o, -quant_f16(b + 2));
     for (int i = 0; i < 16; i++) {
-        y[i] = d * (float)five(b[8 + i] & 15, high, i) + m;
-        y[16 + i] = d * (float)five(b[8 + i] >> 4, high, 16 + i) + m;
+        o->v[i] = (int8_t)five(b[8 + i] & 15, high, i);
+        o->v[16 + i] = (int8_t)five(b[8 + i] >> 4, high, 16 + i);
     }
 }
 
 /* d, int8 qs[32] */
-static void q8_0(const uint8_t *b, int g, float *y)
+static void q8_0(const uint8_t *b, int g, QuantGroup *o)
 {
-    float d = quant_f16(b);
     (void)g;
-    for (int i = 0; i < 32; i++) y[i] = (float)(int8_t)b[2 + i] * d;
+    quant_scale(o, quant_f16(b));
+    memcpy(o->v, b + 2, 32);
 }
 
 /* ---- 256 columns: two halves of 128; a byte holds the same column of the half's four groups ---- */
 
 /* scales[16]: scale and minimum of 16 columns in a nibble each; qs[64], d, dmin */
-static void q2_k(const uint8_t *b, int g, float *y)
+static void q2_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 16 + 32 * (g / 4);
     float          d = quant_f16(b + 80), dmin = quant_f16(b + 82);
-    for (int h = 0; h < 2; h++, q += 16, y += 16) {
+    for (int h = 0; h < 2; h++) {
         uint8_t s = b[2 * g + h];
-        float   dl = d * (float)(s & 15), ml = dmin * (float)(s >> 4);
-        for (int i = 0; i < 16; i++) y[i] = dl * (float)(q[i] >> 2 * (g % 4) & 3) - ml;
+        o->s[h] = d * (float)(s & 15);
+        o->m[h] = dmin * (float)(s >> 4);
     }
+    for (int i = 0; i < 32; i++) o->v[i] = q[i] >> 2 * (g % 4) & 3;
 }
 
 /* hmask[32], qs[64], scales[12]: sixteen of 6 bits, the low nibbles in 8 bytes, the high pairs in 4; d */
-static void q3_k(const uint8_t *b, int g, float *y)
+static void q3_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 32 + 32 * (g / 4), *s = b + 96;
     float          d = quant_f16(b + 108);
-    for (int h = 0; h < 2; h++, b += 16, q += 16, y += 16) {
-        int   k = 2 * g + h, low = k < 8 ? s[k] & 15 : s[k - 8] >> 4;
-        float dl = d * (float)((low | (s[8 + k % 4] >> 2 * (k / 4) & 3) << 4) - 32);
-        for (int i = 0; i < 16; i++) y[i] = dl * (float)((q[i] >> 2 * (g % 4) & 3) - 4 + (b[i] >> g & 1) * 4);
+    for (int h = 0; h < 2; h++) {
+        int k = 2 * g + h, low = k < 8 ? s[k] & 15 : s[k - 8] >> 4;
+        o->s[h] = d * (float)((low | (s[8 + k % 4] >> 2 * (k / 4) & 3) << 4) - 32);
     }
+    for (int i = 0; i < 32; i++) o->v[i] = (int8_t)((q[i] >> 2 * (g % 4) & 3) - 4 + (b[i] >> g & 1) * 4);
 }
 
-/* Eight scales and minima of 6 bits in 12 bytes: the first four whole in s[0..4) and s[4..8), whose top bits complete the
- * nibbles of the last four in s[8..12). */
-static void scale_min(const uint8_t *s, int g, float *scale, float *min)
+/* d, dmin and eight scales and minima of 6 bits in 12 bytes s: the first four whole in s[0..4) and s[4..8), whose top bits
+ * complete the nibbles of the last four in s[8..12). */
+static void scale_min(const uint8_t *b, int g, QuantGroup *o)
 {
-    int sc = g < 4 ? s[g] & 63 : (s[g + 4] & 15) | (s[g - 4] >> 6) << 4;
-    int m = g < 4 ? s[g + 4] & 63 : s[g + 4] >> 4 | (s[g] >> 6) << 4;
-    *scale = (float)sc;
-    *min = (float)m;
+    const uint8_t *s = b + 4;
+    int            sc = g < 4 ? s[g] & 63 : (s[g + 4] & 15) | (s[g - 4] >> 6) << 4;
+    int            m = g < 4 ? s[g + 4] & 63 : s[g + 4] >> 4 | (s[g] >> 6) << 4;
+    quant_scale(o, quant_f16(b) * (float)sc);
+    quant_min(o, quant_f16(b + 2) * (float)m);
 }
 
 /* d, dmin, scales[12], qs[128]: groups in pairs, low and high nibble */
-static void q4_k(const uint8_t *b, int g, float *y)
+static void q4_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 16 + 32 * (g / 2);
-    float          scale, min, d = quant_f16(b), dmin = quant_f16(b + 2);
-    scale_min(b + 4, g, &scale, &min);
-    d *= scale;
-    dmin *= min;
-    for (int i = 0; i < 32; i++) y[i] = d * (float)(q[i] >> 4 * (g % 2) & 15) - dmin;
+    scale_min(b, g, o);
+    for (int i = 0; i < 32; i++) o->v[i] = q[i] >> 4 * (g % 2) & 15;
 }
 
 /* d, dmin, scales[12], qh[32]: bit g is of group g; qs[128] */
-static void q5_k(const uint8_t *b, int g, float *y)
+static void q5_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 48 + 32 * (g / 2);
-    float          scale, min, d = quant_f16(b), dmin = quant_f16(b + 2);
-    scale_min(b + 4, g, &scale, &min);
-    d *= scale;
-    dmin *= min;
-    for (int i = 0; i < 32; i++) y[i] = d * (float)((q[i] >> 4 * (g % 2) & 15) | (b[16 + i] >> g & 1) << 4) - dmin;
+    scale_min(b, g, o);
+    for (int i = 0; i < 32; i++) o->v[i] = (int8_t)((q[i] >> 4 * (g % 2) & 15) | (b[16 + i] >> g & 1) << 4);
 }
 
 /* ql[128], qh[64], int8 scales[16], d */
-static void q6_k(const uint8_t *b, int g, float *y)
+static void q6_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *low = b + 64 * (g / 4) + 32 * (g % 2), *high = b + 128 + 32 * (g / 4);
     float          d = quant_f16(b + 208);
-    for (int h = 0; h < 2; h++, low += 16, high += 16, y += 16) {
-        float dl = d * (float)(int8_t)b[192 + 2 * g + h];
-        for (int i = 0; i < 16; i++) y[i] = dl * (float)(((low[i] >> 4 * (g % 4 / 2) & 15) | (high[i] >> 2 * (g % 4) & 3) << 4) - 32);
-    }
+    for (int h = 0; h < 2; h++) o->s[h] = d * (float)(int8_t)b[192 + 2 * g + h];
+    for (int i = 0; i < 32; i++) o->v[i] = (int8_t)(((low[i] >> 4 * (g % 4 / 2) & 15) | (high[i] >> 2 * (g % 4) & 3) << 4) - 32);
 }
 
 /* ---- tables of sixteen values ---- */
 
-/* d, qs[16] */
 const int8_t QUANT_IQ4_VALUE[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+const int8_t QUANT_MXFP4_VALUE[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-static void nibbles(const int8_t value[16], float d, const uint8_t *q, float *y)
+static void nibbles(const int8_t value[16], const uint8_t *q, QuantGroup *o)
 {
     for (int i = 0; i < 16; i++) {
-        y[i] = d * (float)value[q[i] & 15];
-        y[16 + i] = d * (float)value[q[i] >> 4];
+        o->v[i] = value[q[i] & 15];
+        o->v[16 + i] = value[q[i] >> 4];
     }
 }
 
-static void iq4_nl(const uint8_t *b, int g, float *y)
+/* d, qs[16] */
+static void iq4_nl(const uint8_t *b, int g, QuantGroup *o)
 {
     (void)g;
-    nibbles(QUANT_IQ4_VALUE, quant_f16(b), b + 2, y);
+    quant_scale(o, quant_f16(b));
+    nibbles(QUANT_IQ4_VALUE, b + 2, o);
 }
 
 /* d, u16 of eight high pairs, four bytes of eight low nibbles: scales of 6 bits; qs[128] */
-static void iq4_xs(const uint8_t *b, int g, float *y)
+static void iq4_xs(const uint8_t *b, int g, QuantGroup *o)
 {
     int scale = (b[4 + g / 2] >> 4 * (g % 2) & 15) | (quant_u16(b + 2) >> 2 * g & 3) << 4;
-    nibbles(QUANT_IQ4_VALUE, quant_f16(b) * (float)(scale - 32), b + 8 + 16 * g, y);
+    quant_scale(o, quant_f16(b) * (float)(scale - 32));
+    nibbles(QUANT_IQ4_VALUE, b + 8 + 16 * g, o);
 }
 
 /* e, qs[16]: FP4 E2M1, doubled, times 2^(e - 128) (OCP Microscaling Formats 1.0) */
-static void mxfp4(const uint8_t *b, int g, float *y)
+static void mxfp4(const uint8_t *b, int g, QuantGroup *o)
 {
-    static const int8_t VALUE[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-    uint32_t            bits = b[0] < 2 ? 0x00200000u << b[0] : (uint32_t)(b[0] - 1) << 23;
-    float               d;
+    uint32_t bits = b[0] < 2 ? 0x00200000u << b[0] : (uint32_t)(b[0] - 1) << 23;
+    float    d;
     (void)g;
     memcpy(&d, &bits, 4);
-    nibbles(VALUE, d, b + 1, y);
+    quant_scale(o, d);
+    nibbles(QUANT_MXFP4_VALUE, b + 1, o);
 }
 
 /* qs[48], qh[4], d: a byte holds five ternary digits (qh: four) as a fraction of 256; digit n of byte j stands for column
  * 32 n + j of the first 160, 16 n + j of the next 80, 4 n + j of the last 16 */
-static void tq1_0(const uint8_t *b, int g, float *y)
+static void tq1_0(const uint8_t *b, int g, QuantGroup *o)
 {
     static const uint8_t POWER[] = {1, 3, 9, 27, 81};
-    float                d = quant_f16(b + 52);
+    quant_scale(o, quant_f16(b + 52));
     for (int i = 0; i < 32; i++) {
         int     c = 32 * g + i, wide = c < 160 ? 32 : c < 240 ? 16 : 4, in = c < 160 ? c : c < 240 ? c - 160 : c - 240;
         uint8_t byte = b[(c < 160 ? 0 : c < 240 ? 32 : 48) + in % wide], digit = (uint8_t)(byte * POWER[in / wide]);
-        y[i] = d * (float)((digit * 3 >> 8) - 1);
+        o->v[i] = (int8_t)((digit * 3 >> 8) - 1);
     }
 }
 
-QuantGroupFn *quant_group_fn(Dtype t)
+const QuantForm *quant_form(Dtype t)
 {
-    static QuantGroupFn *const TABLE[DT_COUNT] = {
-        [DT_Q4_0] = q4_0,       [DT_Q4_1] = q4_1,       [DT_Q5_0] = q5_0,       [DT_Q5_1] = q5_1,           [DT_Q8_0] = q8_0,
-        [DT_Q2_K] = q2_k,       [DT_Q3_K] = q3_k,       [DT_Q4_K] = q4_k,       [DT_Q5_K] = q5_k,           [DT_Q6_K] = q6_k,
-        [DT_IQ4_NL] = iq4_nl,   [DT_IQ4_XS] = iq4_xs,   [DT_TQ1_0] = tq1_0,     [DT_MXFP4] = mxfp4,         [DT_IQ1_S] = quant_iq1_s,
-        [DT_IQ1_M] = quant_iq1_m, [DT_IQ2_XXS] = quant_iq2_xxs, [DT_IQ2_XS] = quant_iq2_xs, [DT_IQ2_S] = quant_iq2_s,
-        [DT_IQ3_XXS] = quant_iq3_xxs, [DT_IQ3_S] = quant_iq3_s,
+    static const QuantForm TABLE[DT_COUNT] = { /* group, halves, min, lift */
+        [DT_Q4_0] = {q4_0, false, false, 8},           [DT_Q4_1] = {q4_1, false, true, 0},
+        [DT_Q5_0] = {q5_0, false, false, 16},          [DT_Q5_1] = {q5_1, false, true, 0},
+        [DT_Q8_0] = {q8_0, false, false, 128},         [DT_Q2_K] = {q2_k, true, true, 0},
+        [DT_Q3_K] = {q3_k, true, false, 4},            [DT_Q4_K] = {q4_k, false, true, 0},
+        [DT_Q5_K] = {q5_k, false, true, 0},            [DT_Q6_K] = {q6_k, true, false, 32},
+        [DT_IQ1_S] = {quant_iq1_s, false, false, 16},  [DT_IQ1_M] = {quant_iq1_m, true, false, 16},
+        [DT_IQ2_XXS] = {quant_iq2_xxs, false, false, 64}, [DT_IQ2_XS] = {quant_iq2_xs, true, false, 64},
+        [DT_IQ2_S] = {quant_iq2_s, true, false, 64},   [DT_IQ3_XXS] = {quant_iq3_xxs, false, false, 64},
+        [DT_IQ3_S] = {quant_iq3_s, false, false, 16},  [DT_IQ4_NL] = {iq4_nl, false, false, 128},
+        [DT_IQ4_XS] = {iq4_xs, false, false, 128},     [DT_TQ1_0] = {tq1_0, false, false, 1},
+        [DT_MXFP4] = {mxfp4, false, false, 16},
     };
-    return (unsigned)t < DT_COUNT ? TABLE[t] : NULL;
+    return (unsigned)t < DT_COUNT && TABLE[t].group ? &TABLE[t] : NULL;
 }

@@ -26,6 +26,4 @@ void quant_search(const QuantShape *s, const float *x, const float *w, QuantBloc
 /* plain: without the processor's own vectors, the same bits, for tests */
 void quant_search_by(bool plain, const QuantShape *s, const float *x, const float *w, QuantBlock *out);
 
-extern const int8_t QUANT_IQ4_VALUE[16]; /* quant.c */
-
 #endif
