@@ -72,7 +72,10 @@ $(BUILD)/libaha.so: $(LIB_OBJ)
 
 # Each ISA's file is compiled with its own flags, so that one binary runs on every processor of the family.
 $(BUILD)/src/cpu/x86/avx2.o: ISA_FLAGS := -mavx2 -mfma -mf16c
-$(BUILD)/src/cpu/x86/avx512.o: ISA_FLAGS := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
+$(BUILD)/src/cpu/x86/avxvnni.o: ISA_FLAGS := -mavx2 -mavxvnni -mfma -mf16c
+AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
+$(BUILD)/src/cpu/x86/avx512.o: ISA_FLAGS := $(AVX512)
+$(BUILD)/src/cpu/x86/avx512vnni.o: ISA_FLAGS := $(AVX512) -mavx512vnni
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ISA_FLAGS) -MMD -MP -c -o $@ $<

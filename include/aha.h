@@ -74,8 +74,10 @@ typedef struct aha_options {
     const char *kv_type;     /* "f32" (or NULL); "bf16", "f16", "q8_0" (heads of 32 columns or multiples): smaller, and round */
     const char *cpu;         /* newest instruction set to use, one of those that aha doctor lists; NULL: AHA_CPU, or the best there is */
     bool        draft;       /* guess a token ahead with the model's own draft layer, if it has one: the same tokens in fewer steps */
+    const char *activations; /* what is multiplied with weights of GGUF's block types: "q8" (or NULL), rounded to 8 bits per 32 columns, or
+                              * "f32", as they are: slow, to compare with */
 } aha_options;
-#define AHA_OPTIONS_INIT {sizeof(aha_options), 0, 0, 0, 0, 0, NULL, NULL, false}
+#define AHA_OPTIONS_INIT {sizeof(aha_options), 0, 0, 0, 0, 0, NULL, NULL, false, NULL}
 
 /* A model as bytes in memory, as its files would hold them.  tokenizer and the two after it may be NULL. */
 typedef struct aha_bytes {

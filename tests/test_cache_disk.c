@@ -296,7 +296,7 @@ static void rewrite(int what)
     aha_error   e = {0};
     WeightFile *f;
     TensorInfo  t[4];
-    static const char *const NAME[] = {"check", "parent", "token", "page"}, *const KEY[] = {"format", "version", "aha", "model", "arch", "isa", "kv_type", "form", "draft", "layers", "columns"};
+    static const char *const NAME[] = {"check", "parent", "token", "page"}, *const KEY[] = {"format", "version", "aha", "model", "arch", "isa", "kv_type", "activations", "form", "draft", "layers", "columns"};
     const char *meta[2 * ARRAY_LEN(KEY) + 1] = {0};
     void       *copy[4];
     ASSERT_OK(weights_open(&f, g_path, &e), e);

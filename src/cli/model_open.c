@@ -6,6 +6,7 @@
 
 enum { CTX_DEFAULT_MAX = 32768, PATH_CAP = 4096 };
 
+const char *const ACT_TYPES[] = {"q8", "f32", NULL};
 const char *const KV_TYPES[] = {"f32", "bf16", "f16", "q8_0", NULL};
 
 static const Dtype KV_DTYPE[] = {DT_F32, DT_BF16, DT_F16, DT_Q8_0};
@@ -160,7 +161,7 @@ void model_count(const Model *m, int64_t *all, int64_t *active)
 
 int model_set_open(ModelSet *s, const ModelArgs *a, unsigned wants, aha_error *e)
 {
-    ModelOptions o = {.kv_type = kv_dtype(a->kv)};
+    ModelOptions o = {.kv_type = kv_dtype(a->kv), .act_f32 = !strcmp(a->act, "f32")};
     int          rc;
     memset(s, 0, sizeof *s);
     s->path = model_path(a);
@@ -241,6 +242,7 @@ int model_engine_open(aha_engine **out, const ModelArgs *a, int seqs, int64_t ca
     o.seqs = seqs;
     o.cache_bytes = cache_bytes;
     o.kv_type = a->kv;
+    o.activations = a->act;
     o.cpu = a->cpu;
     o.draft = a->draft;
     const char *path = model_path(a), *slash = path ? strrchr(path, '/') : NULL;

@@ -8,13 +8,13 @@
 #include "options.h"
 
 typedef struct ModelArgs {
-    const char *path, *cpu, *kv;
+    const char *path, *cpu, *kv, *act;
     int         threads, chunk;
     int64_t     ctx;
     bool        draft, verbose;
 } ModelArgs;
-#define MODEL_ARGS_INIT {NULL, NULL, "f32", 0, 0, 0, false, false}
-extern const char *const KV_TYPES[];
+#define MODEL_ARGS_INIT {NULL, NULL, "f32", "q8", 0, 0, 0, false, false}
+extern const char *const ACT_TYPES[], *const KV_TYPES[];
 
 #define OPT_MODEL(a)                                                                                                   \
     OPT_STRING('m', "model", &(a)->path, "DIR", "a Hugging Face folder (config.json, safetensors, tokenizer.json) or a GGUF file; without it "  \
@@ -30,6 +30,8 @@ extern const char *const KV_TYPES[];
              "was made for, at most 32k, and what half of the memory holds"),                                          \
     OPT_INT(0, "chunk", &(a)->chunk, 1, 1 << 16, "N", "prompt tokens computed at once; without it 128. The result is the same"),  \
     OPT_CHOICE(0, "kv", &(a)->kv, KV_TYPES, "TYPE", "how keys and values are kept: bf16 and f16 take half the memory and round, q8_0 a quarter"),  \
+    OPT_CHOICE(0, "act", &(a)->act, ACT_TYPES, "TYPE", "what is multiplied with weights of GGUF's block types: q8, rounded to 8 bits in "  \
+               "groups of 32, or f32, as it is, which is slow"),                                                       \
     OPT_FLAG(0, "draft", &(a)->draft, "guess a token ahead with the model's own draft layer, where it has one: the same answer, "  \
              "perhaps sooner"),                                                                                        \
     OPT_MACHINE(a),                                                                                                    \

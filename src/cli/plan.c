@@ -155,7 +155,7 @@ static bool type_wanted(const PlanArgs *a, const char *type) { return !a->type |
 
 int plan_preset(Plan *p, const PlanArgs *a, const Preset *preset, aha_error *e)
 {
-    ModelOptions o = {.kv_type = kv_dtype(a->model.kv)};
+    ModelOptions o = {.kv_type = kv_dtype(a->model.kv), .act_f32 = !strcmp(a->model.act, "f32")};
     int          rc = preset_config(&p->cfg, preset, e);
     p->name = preset->name;
     p->title = preset->title;

@@ -10,7 +10,7 @@ static bool always(void) { return true; }
 #define ISA_ROWS(X) X(ref, always)
 #elif defined(__x86_64__)
 #include <cpuid.h>
-#define ISA_ROWS(X) X(ref, always) X(avx2, has_avx2) X(avx512, has_avx512)
+#define ISA_ROWS(X) X(ref, always) X(avx2, has_avx2) X(avxvnni, has_avxvnni) X(avx512, has_avx512) X(avx512vnni, has_avx512vnni)
 
 /* no name of it is known to gcc and clang alike; whether the system keeps the registers, "avx2" has answered */
 static bool has_f16c(void)
@@ -23,11 +23,18 @@ static bool has_avx2(void)
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
+/* leaf 7, sub-leaf 1, has no names in GCC 12 */
+static bool has_avxvnni(void)
+{
+    unsigned a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
+}
 static bool has_avx512(void)
 {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+static bool has_avx512vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #elif defined(__aarch64__)
 /* every processor of the family has NEON */
 #define ISA_ROWS(X) X(ref, always) X(neon, always)

@@ -29,7 +29,9 @@ Peak cpu_peak(const Kernels *k);
 
 void kernels_init_ref(Kernels *k);
 void kernels_init_avx2(Kernels *k);
+void kernels_init_avxvnni(Kernels *k);
 void kernels_init_avx512(Kernels *k);
+void kernels_init_avx512vnni(Kernels *k);
 void kernels_init_neon(Kernels *k);
 
 #endif

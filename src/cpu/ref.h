@@ -7,6 +7,9 @@
 /* Columns [col0, col0 + n) of the stored row `row` of a coded B, row 0 being where b points (ref_gemm.c) */
 void gemm_decode(const GemmArgs *a, int64_t row, int64_t col0, int n, float *dst);
 
+/* Rows [m0, m1) and columns [n0, n1) of a head's C (ref_quant.c) */
+void dot_columns(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t n0, int64_t n1);
+
 static inline float ref_load_q8(const void *p, int64_t i)
 {
     const uint8_t *b = (const uint8_t *)p + i / KV_Q8_COLS * KV_Q8_BYTES;

@@ -6,10 +6,15 @@
 
 #include "vec.h"
 
+#ifndef VEC_ISA
 #define VEC_ISA avx2
+#endif
 /* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
 #define GEMM_MR 6
 #define GEMM_NV 1
+/* integers: 4 sums, as many of floats, 2 of B, 2 of A */
+#define DOT_MR 2
+#define DOT_NV 1
 
 typedef struct v16 {
     __m256 lo, hi;
@@ -182,5 +187,108 @@ static INLINE void v_transpose(Dtype t, const void *src, int64_t row, float *dst
         }
     }
 }
+
+/* ---- sixteen words of 32 bits ---- */
+typedef struct w16 {
+    __m256i lo, hi;
+} w16;
+
+static INLINE w16 w_zero(void) { return (w16){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+static INLINE w16 w_set(int32_t x) { return (w16){_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+static INLINE w16 w_load(const void *p) { return (w16){_mm256_loadu_si256(p), _mm256_loadu_si256((const __m256i *)p + 1)}; }
+static INLINE void w_store(void *p, w16 x)
+{
+    _mm256_storeu_si256(p, x.lo);
+    _mm256_storeu_si256((__m256i *)p + 1, x.hi);
+}
+static INLINE w16 w_and(w16 a, w16 b) { return (w16){_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
+static INLINE w16 w_or(w16 a, w16 b) { return (w16){_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+static INLINE w16 w_xor(w16 a, w16 b) { return (w16){_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
+static INLINE w16 w_shl(w16 x, int n) { return (w16){_mm256_slli_epi32(x.lo, n), _mm256_slli_epi32(x.hi, n)}; }
+static INLINE w16 w_shr(w16 x, int n) { return (w16){_mm256_srli_epi32(x.lo, n), _mm256_srli_epi32(x.hi, n)}; }
+static INLINE w16 w_add(w16 a, w16 b) { return (w16){_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+static INLINE w16 w_mul(w16 a, w16 b) { return (w16){_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)}; }
+static INLINE w16 w_max(w16 a, w16 b) { return (w16){_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)}; } /* signed */
+static INLINE w16 w_add_bytes(w16 a, w16 b) { return (w16){_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)}; }
+static INLINE w16 w_sub_bytes(w16 a, w16 b) { return (w16){_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)}; }
+/* every byte of i, 0 to 15, as the table's */
+static INLINE w16 w_lookup(const uint8_t table[16], w16 i)
+{
+    __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table));
+    return (w16){_mm256_shuffle_epi8(t, i.lo), _mm256_shuffle_epi8(t, i.hi)};
+}
+static INLINE v16 w_float(w16 x) { return (v16){_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
+static INLINE w16 w_bits(v16 x) { return (w16){_mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi)}; }
+static INLINE w16 w_round(v16 x) { return (w16){_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)}; } /* halves to even */
+/* the low half of each word, an f16 */
+static INLINE __m256 half8(__m256i x)
+{
+    __m256i low = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
+}
+static INLINE v16 w_half(w16 x) { return (v16){half8(x.lo), half8(x.hi)}; }
+static INLINE int32_t w_sum(w16 x)
+{
+    __m256i y = _mm256_add_epi32(x.lo, x.hi);
+    __m128i z = _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    z = _mm_add_epi32(z, _mm_shuffle_epi32(z, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(z, _mm_shuffle_epi32(z, 0xb1)));
+}
+static INLINE int32_t w_largest(w16 x)
+{
+    __m256i y = _mm256_max_epi32(x.lo, x.hi);
+    __m128i z = _mm_max_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    z = _mm_max_epi32(z, _mm_shuffle_epi32(z, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(z, _mm_shuffle_epi32(z, 0xb1)));
+}
+/* the low byte of each word, which has no more than a byte with a sign */
+static INLINE void w_store_bytes(void *p, w16 x)
+{
+    __m256i pairs = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.lo, x.hi), 0xd8);
+    _mm_storeu_si128(p, _mm_packs_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1)));
+}
+/* four bytes at p of each of 16 rows, `row` bytes apart; row < 2^27 */
+static INLINE w16 w_word(const uint8_t *p, int64_t row)
+{
+    __m256i at = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32((int)row));
+    return (w16){_mm256_i32gather_epi32((const void *)p, at, 1), _mm256_i32gather_epi32((const void *)(p + 8 * row), at, 1)};
+}
+/* sixteen bytes at p of each of 16 rows: out[j] holds word j of every row */
+static INLINE void w_rows8(const uint8_t *p, int64_t row, __m256 x[4])
+{
+    UNROLL
+    for (int i = 0; i < 4; i++)
+        x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const void *)(p + i * row))), _mm_loadu_ps((const void *)(p + (4 + i) * row)), 1);
+    lanes_transpose(x);
+}
+static INLINE void w_rows(const uint8_t *p, int64_t row, w16 out[4])
+{
+    __m256 lo[4], hi[4];
+    w_rows8(p, row, lo);
+    w_rows8(p + 8 * row, row, hi);
+    UNROLL
+    for (int j = 0; j < 4; j++) out[j] = (w16){_mm256_castps_si256(lo[j]), _mm256_castps_si256(hi[j])};
+}
+
+/* acc + the products of four bytes each, u without and x with a sign.  w_dot: u is at most 127. */
+#ifdef __AVXVNNI__
+static INLINE w16 w_dot(w16 acc, w16 u, w16 x)
+{
+    return (w16){_mm256_dpbusd_avx_epi32(acc.lo, u.lo, x.lo), _mm256_dpbusd_avx_epi32(acc.hi, u.hi, x.hi)};
+}
+static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) { return w_dot(acc, u, x); }
+#else
+static INLINE __m256i dot8(__m256i acc, __m256i u, __m256i x, int times)
+{
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u, x), _mm256_set1_epi16((short)times)));
+}
+static INLINE w16 w_dot(w16 acc, w16 u, w16 x) { return (w16){dot8(acc.lo, u.lo, x.lo, 1), dot8(acc.hi, u.hi, x.hi, 1)}; }
+static INLINE __m256i dot8_wide(__m256i acc, __m256i u, __m256i x) /* a pair's sum of nibbles fits into 16 bits */
+{
+    __m256i low = _mm256_set1_epi8(15);
+    return dot8(dot8(acc, _mm256_and_si256(u, low), x, 1), _mm256_and_si256(_mm256_srli_epi16(u, 4), low), x, 16);
+}
+static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) { return (w16){dot8_wide(acc.lo, u.lo, x.lo), dot8_wide(acc.hi, u.hi, x.hi)}; }
+#endif
 
 #endif

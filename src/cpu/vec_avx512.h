@@ -6,10 +6,15 @@
 
 #include "vec.h"
 
+#ifndef VEC_ISA
 #define VEC_ISA avx512
+#endif
 /* 24 accumulators, 2 of B, 1 of A: 27 of 32 registers */
 #define GEMM_MR 12
 #define GEMM_NV 2
+/* integers: 12 sums, as many of floats, 2 of B, 1 of A */
+#define DOT_MR 6
+#define DOT_NV 2
 
 typedef __m512    v16;
 typedef __mmask16 m16;
@@ -116,10 +121,10 @@ static INLINE void lanes_transpose(__m512 x[4])
 static INLINE __m512 lanes_load(const char *p, int64_t bytes)
 {
     __m512 x = _mm512_castps128_ps512(_mm_loadu_ps((const void *)p));
-    /* an insert from memory costs no shuffle: half the pressure on port 5 of a transpose from full rows */
-    x = _mm512_insertf32x4(x, _mm_loadu_ps((const void *)(p + 4 * bytes)), 1);
-    x = _mm512_insertf32x4(x, _mm_loadu_ps((const void *)(p + 8 * bytes)), 2);
-    return _mm512_insertf32x4(x, _mm_loadu_ps((const void *)(p + 12 * bytes)), 3);
+    /* a masked broadcast from memory is a load and a blend: an insert takes one of the two ports that shuffle */
+    x = _mm512_mask_broadcast_f32x4(x, 0x00f0, _mm_loadu_ps((const void *)(p + 4 * bytes)));
+    x = _mm512_mask_broadcast_f32x4(x, 0x0f00, _mm_loadu_ps((const void *)(p + 8 * bytes)));
+    return _mm512_mask_broadcast_f32x4(x, 0xf000, _mm_loadu_ps((const void *)(p + 12 * bytes)));
 }
 
 /* columns of a transpose step: 16-bit types go in pairs */
@@ -171,5 +176,70 @@ static INLINE void v_transpose(Dtype t, const void *src, int64_t row, float *dst
         }
     }
 }
+
+/* ---- sixteen words of 32 bits ---- */
+typedef __m512i w16;
+
+static INLINE w16 w_zero(void) { return _mm512_setzero_si512(); }
+static INLINE w16 w_set(int32_t x) { return _mm512_set1_epi32(x); }
+static INLINE w16 w_load(const void *p) { return _mm512_loadu_si512(p); }
+static INLINE void w_store(void *p, w16 x) { _mm512_storeu_si512(p, x); }
+static INLINE w16 w_and(w16 a, w16 b) { return _mm512_and_si512(a, b); }
+static INLINE w16 w_or(w16 a, w16 b) { return _mm512_or_si512(a, b); }
+static INLINE w16 w_xor(w16 a, w16 b) { return _mm512_xor_si512(a, b); }
+static INLINE w16 w_shl(w16 x, int n) { return _mm512_slli_epi32(x, (unsigned)n); }
+static INLINE w16 w_shr(w16 x, int n) { return _mm512_srli_epi32(x, (unsigned)n); }
+static INLINE w16 w_add(w16 a, w16 b) { return _mm512_add_epi32(a, b); }
+static INLINE w16 w_mul(w16 a, w16 b) { return _mm512_mullo_epi32(a, b); }
+static INLINE w16 w_max(w16 a, w16 b) { return _mm512_max_epi32(a, b); } /* signed */
+static INLINE w16 w_add_bytes(w16 a, w16 b) { return _mm512_add_epi8(a, b); }
+static INLINE w16 w_sub_bytes(w16 a, w16 b) { return _mm512_sub_epi8(a, b); }
+/* every byte of i, 0 to 15, as the table's */
+static INLINE w16 w_lookup(const uint8_t table[16], w16 i)
+{
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table)), i);
+}
+static INLINE v16 w_float(w16 x) { return _mm512_cvtepi32_ps(x); }
+static INLINE w16 w_bits(v16 x) { return _mm512_castps_si512(x); }
+static INLINE w16 w_round(v16 x) { return _mm512_cvtps_epi32(x); } /* halves to even */
+/* the low half of each word, an f16 */
+static INLINE v16 w_half(w16 x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); }
+static INLINE int32_t w_sum(w16 x) { return _mm512_reduce_add_epi32(x); }
+static INLINE int32_t w_largest(w16 x) { return _mm512_reduce_max_epi32(x); }
+/* the low byte of each word */
+static INLINE void w_store_bytes(void *p, w16 x) { _mm_storeu_si128(p, _mm512_cvtepi32_epi8(x)); }
+/* four bytes at p of each of 16 rows, `row` bytes apart; row < 2^27 */
+static INLINE w16 w_word(const uint8_t *p, int64_t row)
+{
+    w16 lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_i32gather_epi32(_mm512_mullo_epi32(lane, _mm512_set1_epi32((int)row)), p, 1);
+}
+/* sixteen bytes at p of each of 16 rows: out[j] holds word j of every row */
+static INLINE void w_rows(const uint8_t *p, int64_t row, w16 out[4])
+{
+    __m512 x[4];
+    UNROLL
+    for (int i = 0; i < 4; i++) x[i] = lanes_load((const char *)p + i * row, row);
+    lanes_transpose(x);
+    UNROLL
+    for (int j = 0; j < 4; j++) out[j] = _mm512_castps_si512(x[j]);
+}
+
+/* acc + the products of four bytes each, u without and x with a sign.  w_dot: u is at most 127. */
+#ifdef __AVX512VNNI__
+static INLINE w16 w_dot(w16 acc, w16 u, w16 x) { return _mm512_dpbusd_epi32(acc, u, x); }
+static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) { return _mm512_dpbusd_epi32(acc, u, x); }
+#else
+static INLINE w16 w_dot(w16 acc, w16 u, w16 x)
+{
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(u, x), _mm512_set1_epi16(1)));
+}
+static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) /* a pair's sum of nibbles fits into 16 bits */
+{
+    w16 low = _mm512_and_si512(u, _mm512_set1_epi8(15)), high = _mm512_and_si512(_mm512_srli_epi16(u, 4), _mm512_set1_epi8(15));
+    acc = w_dot(acc, low, x);
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(high, x), _mm512_set1_epi16(16)));
+}
+#endif
 
 #endif

@@ -53,6 +53,14 @@ static int kv_type_of(aha_engine *g, const char *name, Dtype *out, aha_error *e)
     return error_set(e, AHA_ERR_ARG, "kv_type is \"%s\", expected f32, bf16, f16 or q8_0", error_quote(quoted, sizeof quoted, name, strlen(name)));
 }
 
+static int activations_of(const char *name, bool *f32, aha_error *e)
+{
+    char quoted[64];
+    *f32 = name && strcmp(name, "f32") == 0;
+    if (!name || *f32 || strcmp(name, "q8") == 0) return 0;
+    return error_set(e, AHA_ERR_ARG, "activations is \"%s\", expected q8 or f32", error_quote(quoted, sizeof quoted, name, strlen(name)));
+}
+
 static void count_parameters(aha_engine *g)
 {
     const Config *c = &g->model->cfg;
@@ -114,6 +122,7 @@ static int open_any(aha_engine **out, const char *path, const aha_model_bytes *b
     g = mem_zalloc(1, sizeof *g);
     if (!g) return error_set(e, AHA_ERR_NOMEM, "no memory for an engine");
     rc = kv_type_of(g, o.kv_type, &mo.kv_type, e);
+    if (rc == 0) rc = activations_of(o.activations, &mo.act_f32, e);
     if (rc == 0) {
         aha_error why = {AHA_ERR_UNSUPPORTED, "no instruction set"};
         g->kernels = cpu_kernels(o.cpu ? o.cpu : knob_get("AHA_CPU"), &why);

@@ -21,7 +21,7 @@ static int stamp_of(aha_engine *g, KvStamp *out, aha_error *e)
     if (g->engine->stepping) return error_set(e, AHA_ERR_STATE, "the key cache cannot be saved or loaded from a callback");
     if (!g->stamped) g->fingerprint = model_fingerprint(g->model);
     g->stamped = true; /* weights never change */
-    *out = (KvStamp){g->fingerprint, g->model->cfg.model_type, g->kernels->isa, g->kv_type, g->engine->o.draft};
+    *out = (KvStamp){g->fingerprint, g->model->cfg.model_type, g->kernels->isa, g->kv_type, g->model->act_q8, g->engine->o.draft};
     return 0;
 }
 

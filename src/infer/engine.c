@@ -64,6 +64,7 @@ static int run_dry(Engine *g, Ctx *dry, int threads, aha_error *e)
 {
     ctx_init_dry(dry, g->k, threads);
     dry->kv_type = g->m->kv_shape.type;
+    dry->act_q8 = g->m->act_q8;
     forward_worst_case(g);
     forward(g, dry);
     return ctx_failed(dry) ? error_set(e, dry->err.code, "%s", dry->err.text) : 0;

@@ -212,6 +212,7 @@ bool   seq_reserve(Engine *g, Seq *s, int positions, bool force);
 typedef struct KvStamp {
     uint64_t    model;
     const char *arch, *isa, *kv_type;
+    bool        act_q8; /* Model's */
     bool        draft; /* the draft layer's keys are in the pages */
 } KvStamp;
 /* The pages that can be found, the last used first, as far as bytes_max (0: all) holds them, with every page that they

@@ -44,6 +44,7 @@ static void tags_of(Tags *t, const Kv *kv, const KvStamp *s)
     tag(t, "arch", "%s", s->arch);
     tag(t, "isa", "%s", s->isa);
     tag(t, "kv_type", "%s", s->kv_type);
+    tag(t, "activations", "%s", s->act_q8 ? "q8" : "f32");
     tag(t, "form", kv->val_cols ? "grouped" : "absorbed");
     tag(t, "draft", s->draft ? "yes" : "no");
     tag(t, "layers", "%d", kv->n_layer);

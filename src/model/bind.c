@@ -226,6 +226,7 @@ int bind_finish(Model *m, const ModelOptions *o, aha_error *e)
     if (!m->inv_freq) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for %d frequencies", m->rope_cols);
     rope_inv_freq(&c->rope, m->rope_cols, m->inv_freq);
     m->attn_scale = attn_softmax_scale(c);
+    m->act_q8 = !(o && o->act_f32);
     m->kv_shape = (Kv){.type = o ? o->kv_type : DT_F32, .n_layer = c->n_layer + c->n_mtp,
                        .key_cols = mla ? c->kv_lora + c->rope_dim : c->n_kv_head * c->head_dim,
                        .val_cols = mla ? 0 : c->n_kv_head * c->head_dim};

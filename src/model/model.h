@@ -41,6 +41,7 @@ typedef struct Model {
     int         rope_cols;         /* R */
     double      attn_scale;
     Kv          kv_shape;          /* type, columns and layers of its cache; no pages */
+    bool        act_q8;            /* what contexts over it are to do: Ctx.act_q8 */
     WeightFile *file;              /* what the data points into, or NULL */
     bool        gguf;              /* the file's tensors have GGUF's names */
     bool        split_kv_b;        /* k_b and v_b instead of kv_b */
@@ -52,6 +53,7 @@ typedef struct Model {
 /* How to read what configs leave open. */
 typedef struct ModelOptions {
     Dtype kv_type;   /* F32 (0) by default */
+    bool  act_f32;   /* products with block types take activations as they are, not in 8 bits */
     bool  trainable; /* all weights to f32 in own memory, written by the trainer; a GGUF file's are not trained */
     bool  decoded;   /* all weights to f32 in own memory */
 } ModelOptions;

@@ -39,8 +39,10 @@ size_t ctx_like_scratch(const Ctx *dry) { return scratch_rounded(dry->scratch_pe
 int ctx_init_like(Ctx *c, const Ctx *dry, Pool *pool, aha_error *e)
 {
     int rc = ctx_init(c, dry->k, pool, ctx_like_arena(dry), dry->scratch_peak, e);
-    if (rc == 0) c->kv_type = dry->kv_type;
-    return rc;
+    if (rc) return rc;
+    c->kv_type = dry->kv_type;
+    c->act_q8 = dry->act_q8;
+    return 0;
 }
 
 void ctx_free(Ctx *c)

@@ -39,6 +39,40 @@ typedef struct GemmArgs {
     int64_t      b_row0;      /* which row of the weight b begins at */
 } GemmArgs;
 
+/* ---- products with block types: activations in 8 bits ----
+ * A row's columns in groups of 32: x is taken for d * q, d = max |x| / 127 in f32, q = x * (127 / max |x|) rounded, halves to
+ * even.  A group whose largest is below 2^-100 is all zeros; one with a number that is infinite or none has d NaN, q 0. */
+typedef struct ActGroup {
+    float   d;
+    int32_t sum[3]; /* of q: columns 0 to 15, 16 to 31, all */
+} ActGroup;
+/* x as H heads of K columns, head h of row t at x + t*x_row + h*x_head; K a multiple of 32.  Items: rows */
+typedef struct ActArgs {
+    const real *x;
+    int64_t     x_row, x_head;
+    int         H, K;
+    int8_t     *q; /* [T, H, K] */
+    ActGroup   *g; /* [T, H, K/32] */
+} ActArgs;
+
+/* C[m,n] = sum_k A[m,k] B[n,k] (+ bias[n]) for every head, A in 8 bits, B of a block type whose blocks lie along k.
+ * B's columns in runs that share a scale s (and a minimum m), 16 or 32 of them (tensor/quant.h); per run ascending:
+ *   I = sum v q, X = sum q (integers);  t = I * s;  with minima t = t - X * m;  c = c + t * d
+ * each line of floats but the first one fused multiply-add; c from 0, the bias last.
+ * Items: heads, of each tiles of DOT_TILE_M x DOT_TILE_N, column tiles fastest. */
+enum { DOT_TILE_M = 256, DOT_TILE_N = 32 };
+typedef struct DotArgs {
+    int             M, N, K, H;
+    const int8_t   *q; /* [M, H, K] */
+    const ActGroup *g; /* [M, H, K/32] */
+    const uint8_t  *b;
+    Dtype           b_type;
+    int64_t         b_row, b_head; /* bytes from a row, a head to the next */
+    real           *c;             /* head h of row m at c + m*c_row + h*c_head */
+    int64_t         c_row, c_head;
+    const real     *bias; /* [N] or NULL, of every head */
+} DotArgs;
+
 /* out[t] = row token[t] of table [V, D], as real.  Items: t */
 typedef struct EmbedArgs {
     const void    *table;
@@ -219,7 +253,7 @@ typedef void KernelFn(const void *args, int64_t i0, int64_t i1, void *scratch);
 
 /* X(name, needs an own ISA version?)  0 marks an intended hole: too little work to be worth a second spelling */
 #define KERNEL_TABLE(X)                                                                                               \
-    X(gemm, 1) X(embed, 0) X(embed_back, 0) X(rmsnorm, 1) X(rmsnorm_back_x, 1) X(rmsnorm_back_gain, 1) X(add, 1)      \
+    X(gemm, 1) X(act, 1) X(dot, 1) X(embed, 0) X(embed_back, 0) X(rmsnorm, 1) X(rmsnorm_back_x, 1) X(rmsnorm_back_gain, 1) X(add, 1)      \
     X(col_sum, 1) X(rope, 1) X(swiglu, 1) X(swiglu_back, 1) X(attn, 1) X(attn_delta, 0) X(attn_back_q, 1) X(attn_back_kv, 1)           \
     X(kv_store, 0) X(round, 0) X(route, 0) X(route_back, 0) X(combine, 1) X(combine_back, 1) X(gather, 0)             \
     X(xent, 1) X(xent_back, 1)
@@ -233,6 +267,7 @@ typedef struct Kernels {
 
 /* bytes of scratch that one worker needs */
 static inline size_t gemm_scratch(void) { return ((size_t)GEMM_KC * (GEMM_TILE_N + 32) + 64) * sizeof(real); }
+static inline size_t dot_scratch(void) { return (size_t)GEMM_KC * DOT_TILE_N * 2 + 1024; } /* u, then s and m of runs of 16 */
 static inline size_t attn_scratch(int tile, int heads, int dk, int dv)
 {
     size_t rows = (size_t)tile * (size_t)heads;

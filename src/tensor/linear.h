@@ -4,8 +4,24 @@
 
 #include "tensor.h"
 
+/* Activations as products take them: x, and where it is known already the same in 8 bits (ActArgs), packed. */
+typedef struct Act {
+    const real *x;
+    int64_t     x_row;
+    int8_t     *q; /* NULL: not yet */
+    ActGroup   *g;
+} Act;
+/* Memory of the arena for H heads of K columns of T rows in 8 bits, or none, when no product wants them so.  filled later */
+Act  act_new(Ctx *c, const real *x, int64_t x_row, int T, int H, int K);
+/* whether products with w want them */
+bool act_wanted(const Ctx *c, const Weight *w);
+/* Fills rows [t0, t0 + T) of a, whose heads of x are x_head columns apart. */
+void act_fill(Ctx *c, const Act *a, int64_t x_head, int t0, int T, int H, int K);
+/* rows from t0 on */
+Act  act_rows(const Act *a, int t0, int HK);
+
 /* y [T, w.rows] = x [T, w.cols] W^T + bias */
-void linear_rows(Ctx *c, const real *x, int x_row, int T, const Weight *w, const real *bias, real *y, int y_row);
+void linear_rows(Ctx *c, const Act *x, int T, const Weight *w, const real *bias, real *y, int y_row);
 /* Tells the context's observer, where there is one, what w is about to be multiplied with. */
 static inline void linear_watch(const Ctx *c, const Weight *w, int part, bool turned, const real *x, int x_row, int n)
 {

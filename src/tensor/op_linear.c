@@ -15,8 +15,8 @@ static void run_gemm(Ctx *c, const GemmArgs *a)
 static void weight_rows(GemmArgs *a, const Weight *w, int64_t row0, bool along_k)
 {
     const DtypeInfo *d = dtype_info(w->dtype);
-    size_t           row_bytes = w->dtype == DT_F32 ? (size_t)w->cols * sizeof(real) : (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
-    a->b = (const uint8_t *)w->data + (size_t)row0 * row_bytes;
+    size_t           row = w->dtype == DT_F32 ? (size_t)w->cols * sizeof(real) : (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
+    a->b = (const uint8_t *)w->data + (size_t)row0 * row;
     a->b_type = w->dtype;
     a->b_row = along_k ? 1 : w->cols;
     a->b_k = along_k ? w->cols : 1;
@@ -54,9 +54,60 @@ void linear_grad_x(Ctx *c, const real *dy, int dy_row, int T, const Weight *w, r
 {
     times_w(c, dy, dy_row, T, w, 0, w->rows, dx, dx_row, true);
 }
-void linear_rows(Ctx *c, const real *x, int x_row, int T, const Weight *w, const real *bias, real *y, int y_row)
+
+/* ---- activations in 8 bits, for block types ---- */
+bool act_wanted(const Ctx *c, const Weight *w) { return c->act_q8 && !tape_on(c) && dtype_is_blocked(w->dtype); }
+
+Act act_new(Ctx *c, const real *x, int64_t x_row, int T, int H, int K)
 {
-    times_wt(c, x, x_row, T, w, 0, w->rows, bias, y, y_row, false);
+    Act    a = {x, x_row, NULL, NULL};
+    size_t n = (size_t)T * (size_t)H * (size_t)K;
+    if (!c->act_q8 || tape_on(c) || K % QUANT_GROUP) return a;
+    a.q = ctx_alloc(c, n, 1);
+    a.g = ctx_alloc(c, n / QUANT_GROUP, sizeof *a.g);
+    return a;
+}
+
+void act_fill(Ctx *c, const Act *a, int64_t x_head, int t0, int T, int H, int K)
+{
+    Act     from = act_rows(a, t0, H * K);
+    ActArgs args = {from.x, from.x_row, x_head, H, K, from.q, from.g};
+    ctx_run(c, c->k->act, &args, T, 1 + (1 << 15) / (H * K + 1), 0);
+}
+
+Act act_rows(const Act *a, int t0, int HK)
+{
+    int64_t at = (int64_t)t0 * HK;
+    return (Act){a->x + t0 * a->x_row, a->x_row, a->q ? a->q + at : NULL, a->g ? a->g + at / QUANT_GROUP : NULL};
+}
+
+/* A task streams a piece of memory of some size; with many rows its arithmetic is enough. */
+static void run_dot(Ctx *c, const DotArgs *a)
+{
+    int64_t rows = (a->M + DOT_TILE_M - 1) / DOT_TILE_M, tiles = a->H * rows * ((a->N + DOT_TILE_N - 1) / DOT_TILE_N);
+    int64_t grain = 1 + (1 << 17) / (a->b_row * DOT_TILE_N * (1 + a->M / 8) + 1), most = tiles / (2 * pool_threads(c->pool));
+    if (a->M > 0 && a->N > 0) ctx_run(c, c->k->dot, a, tiles, grain < most ? grain : most, dot_scratch());
+}
+
+static size_t row_bytes(const Weight *w)
+{
+    const DtypeInfo *d = dtype_info(w->dtype);
+    return (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
+}
+
+void linear_rows(Ctx *c, const Act *x, int T, const Weight *w, const real *bias, real *y, int y_row)
+{
+    Act a = *x;
+    if (!act_wanted(c, w)) {
+        times_wt(c, a.x, (int)a.x_row, T, w, 0, w->rows, bias, y, y_row, false);
+        return;
+    }
+    if (!a.q) {
+        a = act_new(c, a.x, a.x_row, T, 1, w->cols);
+        act_fill(c, &a, 0, 0, T, 1, w->cols);
+    }
+    DotArgs d = {T, w->rows, w->cols, 1, a.q, a.g, w->data, w->dtype, (int64_t)row_bytes(w), 0, y, y_row, 0, bias};
+    run_dot(c, &d);
 }
 
 typedef struct LinearNode {
@@ -78,13 +129,13 @@ static void linear_back(Ctx *c, const TapeNode *node)
     }
 }
 
-Tensor linear(Ctx *c, Tensor x, const Weight *w, const Weight *bias)
+static Tensor linear_act(Ctx *c, Tensor x, const Act *a, const Weight *w, const Weight *bias)
 {
     Tensor y = tensor_new(c, x.rows, w->rows);
     if (x.cols != w->cols)
         ctx_fail(c, AHA_ERR_INTERNAL, "linear: %d columns into %s [%d, %d]", x.cols, w->name, w->rows, w->cols);
     linear_watch(c, w, 0, false, x.data, x.stride, x.rows);
-    linear_rows(c, x.data, x.stride, x.rows, w, bias ? bias->data : NULL, y.data, y.stride);
+    linear_rows(c, a, x.rows, w, bias ? bias->data : NULL, y.data, y.stride);
     if (tape_on(c)) {
         LinearNode *n = tape_push(c, sizeof *n, linear_back);
         n->x = x;
@@ -95,9 +146,21 @@ Tensor linear(Ctx *c, Tensor x, const Weight *w, const Weight *bias)
     return y;
 }
 
+Tensor linear(Ctx *c, Tensor x, const Weight *w, const Weight *bias)
+{
+    return linear_act(c, x, &(Act){x.data, x.stride, NULL, NULL}, w, bias);
+}
+
 void linear_n(Ctx *c, Tensor x, int n, const Weight *const *w, const Weight *const *bias, Tensor *y)
 {
-    for (int i = 0; i < n; i++) y[i] = linear(c, x, w[i], bias ? bias[i] : NULL);
+    Act  a = {x.data, x.stride, NULL, NULL};
+    bool wanted = false;
+    for (int i = 0; i < n; i++) wanted |= act_wanted(c, w[i]);
+    if (wanted) {
+        a = act_new(c, x.data, x.stride, x.rows, 1, x.cols);
+        act_fill(c, &a, 0, 0, x.rows, 1, x.cols);
+    }
+    for (int i = 0; i < n; i++) y[i] = linear_act(c, x, &a, w[i], bias ? bias[i] : NULL);
 }
 
 /* ---- heads ---- */
@@ -140,11 +203,21 @@ static void heads_back(Ctx *c, const TapeNode *node)
 
 void linear_heads(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y)
 {
+    bool q8 = act_wanted(c, w);
     check_heads(c, x, w, cut, y, w->cols, cut.rows);
+    if (q8) {
+        Act     a = act_new(c, x.data, x.stride, x.rows, cut.H, w->cols);
+        int64_t row = (int64_t)row_bytes(w);
+        DotArgs d = {x.rows, cut.rows, w->cols, cut.H, a.q, a.g, (const uint8_t *)w->data + cut.row0 * row, w->dtype, row, cut.step * row,
+                     y.data, y.stride, cut.y_head, NULL};
+        act_fill(c, &a, cut.x_head, 0, x.rows, cut.H, w->cols);
+        run_dot(c, &d);
+    }
     for (int h = 0; h < cut.H; h++) {
         linear_watch(c, w, h, false, x.data + h * cut.x_head, x.stride, x.rows);
-        times_wt(c, x.data + h * cut.x_head, x.stride, x.rows, w, cut.row0 + (int64_t)h * cut.step, cut.rows, NULL,
-                 y.data + h * cut.y_head, y.stride, false);
+        if (!q8)
+            times_wt(c, x.data + h * cut.x_head, x.stride, x.rows, w, cut.row0 + (int64_t)h * cut.step, cut.rows, NULL,
+                     y.data + h * cut.y_head, y.stride, false);
     }
     if (tape_on(c)) push_heads(c, x, w, cut, y, heads_back);
 }

@@ -85,6 +85,7 @@ typedef struct MoeNode {
     TapeNode     head;
     Tensor       x, y, xg, gate, up, act, yg, weight;
     Grouped      g;
+    Act          xa, aa; /* xg and act in 8 bits */
     int          K, layer;
     ExpertStore *store;
 } MoeNode;
@@ -102,14 +103,16 @@ static void expert_forward(Ctx *c, const MoeNode *n, const Expert *w, int s0, in
 {
     SwigluArgs a = {tensor_row(n->gate, s0), tensor_row(n->up, s0), NULL, tensor_row(n->act, s0), NULL, NULL, n->act.stride,
                     n->act.cols};
-    const real *x = tensor_row(n->xg, s0);
-    linear_watch(c, w->gate, 0, false, x, n->xg.stride, rows);
-    linear_watch(c, w->up, 0, false, x, n->xg.stride, rows);
-    linear_rows(c, x, n->xg.stride, rows, w->gate, NULL, tensor_row(n->gate, s0), n->gate.stride);
-    linear_rows(c, x, n->xg.stride, rows, w->up, NULL, tensor_row(n->up, s0), n->up.stride);
+    Act x = act_rows(&n->xa, s0, n->xg.cols), act = act_rows(&n->aa, s0, n->act.cols);
+    linear_watch(c, w->gate, 0, false, x.x, n->xg.stride, rows);
+    linear_watch(c, w->up, 0, false, x.x, n->xg.stride, rows);
+    if (act_wanted(c, w->gate) || act_wanted(c, w->up)) act_fill(c, &x, 0, 0, rows, 1, n->xg.cols);
+    linear_rows(c, &x, rows, w->gate, NULL, tensor_row(n->gate, s0), n->gate.stride);
+    linear_rows(c, &x, rows, w->up, NULL, tensor_row(n->up, s0), n->up.stride);
     ctx_run(c, c->k->swiglu, &a, rows, 16, 0);
     linear_watch(c, w->down, 0, false, a.y, n->act.stride, rows);
-    linear_rows(c, a.y, n->act.stride, rows, w->down, NULL, tensor_row(n->yg, s0), n->yg.stride);
+    if (act_wanted(c, w->down)) act_fill(c, &act, 0, 0, rows, 1, n->act.cols);
+    linear_rows(c, &act, rows, w->down, NULL, tensor_row(n->yg, s0), n->yg.stride);
 }
 
 static void grad_of(Ctx *c, const Weight *w, const real *dy, int dy_row, const real *x, int x_row, int rows)
@@ -171,9 +174,11 @@ Tensor moe_ffn(Ctx *c, Tensor x, Routes r, ExpertStore *store, int layer, int E,
     n.up = tensor_new(c, n_slots, F);
     n.act = tensor_new(c, n_slots, F);
     n.yg = tensor_new(c, n_slots, x.cols);
+    n.xa = act_new(c, n.xg.data, n.xg.stride, n_slots, 1, x.cols);
+    n.aa = act_new(c, n.act.data, n.act.stride, n_slots, 1, F);
     ga = (GatherArgs){x.data, x.stride, n.g.row, n.xg.data, x.cols};
     ca = (CombineArgs){n.yg.data, n.g.slot, r.weight.data, n.y.data, n.y.stride, r.K, x.cols, false, NULL, NULL, NULL};
-    ctx_scratch(c, gemm_scratch()); /* for the experts, which a dry run has no routes to */
+    ctx_scratch(c, gemm_scratch() > dot_scratch() ? gemm_scratch() : dot_scratch()); /* for the experts, which a dry run has no routes to */
     ctx_run(c, c->k->gather, &ga, n_slots, 32, 0);
     if (!ctx_failed(c) && !ctx_dry(c)) for_each_expert(c, &n, expert_forward);
     ctx_run(c, c->k->combine, &ca, T, 16, 0);

@@ -8,8 +8,8 @@ static const OpRow OPS[] = {
     {"allreduce", {NULL}, {NULL}, "the identity on one device: its gradient is the identity too"},
     {"constant", {NULL}, {NULL}, "its values come from outside: there is nothing to differentiate"},
     {"embed", {"embed"}, {"embed_back"}, NULL},
-    {"linear", {"gemm"}, {"gemm", "col_sum"}, NULL},
-    {"linear_heads", {"gemm"}, {"gemm"}, NULL},
+    {"linear", {"gemm", "act", "dot"}, {"gemm", "col_sum"}, NULL},
+    {"linear_heads", {"gemm", "act", "dot"}, {"gemm"}, NULL},
     {"linear_heads_t", {"gemm"}, {"gemm"}, NULL},
     {"rmsnorm", {"rmsnorm"}, {"rmsnorm_back_x", "rmsnorm_back_gain"}, NULL},
     {"rope_angles", {NULL}, {NULL}, "a function of positions, which are integers"},
@@ -17,7 +17,7 @@ static const OpRow OPS[] = {
     {"attn", {"attn", "kv_store", "round"}, {"attn_delta", "attn_back_q", "attn_back_kv"}, NULL},
     {"swiglu", {"swiglu"}, {"swiglu_back"}, NULL},
     {"route", {"route"}, {"route_back"}, NULL},
-    {"moe_ffn", {"gather", "gemm", "swiglu", "combine"}, {"combine_back", "gemm", "swiglu_back", "combine"}, NULL},
+    {"moe_ffn", {"gather", "gemm", "act", "dot", "swiglu", "combine"}, {"combine_back", "gemm", "swiglu_back", "combine"}, NULL},
     {"logprob", {"gemm", "xent"}, {"gemm", "xent_back"}, NULL},
 };
 

@@ -6,7 +6,7 @@
 #include "quant_encode.h"
 
 /* d, qs[16]: 16 low nibbles, then 16 high ones */
-static void q4_0(const uint8_t *b, int g, QuantGroup *o)
+void quant_q4_0(const uint8_t *b, int g, QuantGroup *o)
 {
     (void)g;
     quant_scale(o, quant_f16(b));
@@ -17,7 +17,7 @@ static void q4_0(const uint8_t *b, int g, QuantGroup *o)
 }
 
 /* d, m, qs[16]; m is added, so its negative is taken away */
-static void q4_1(const uint8_t *b, int g, QuantGroup *o)
+void quant_q4_1(const uint8_t *b, int g, QuantGroup *o)
 {
     (void)g;
     quant_scale(o, quant_f16(b));
@@ -32,7 +32,7 @@ static void q4_1(const uint8_t *b, int g, QuantGroup *o)
 static int five(int nibble, uint32_t high, int i) { return nibble | (int)(high >> i & 1) << 4; }
 
 /* d, qh[4], qs[16] */
-static void q5_0(const uint8_t *b, int g, QuantGroup *o)
+void quant_q5_0(const uint8_t *b, int g, QuantGroup *o)
 {
     uint32_t high = quant_u32(b + 2);
     (void)g;
@@ -44,7 +44,7 @@ static void q5_0(const uint8_t *b, int g, QuantGroup *o)
 }
 
 /* d, m, qh[4], qs[16] */
-static void q5_1(const uint8_t *b, int g, QuantGroup *o)
+void quant_q5_1(const uint8_t *b, int g, QuantGroup *o)
 {
     uint32_t high = quant_u32(b + 4);
     (void)g;
@@ -57,7 +57,7 @@ static void q5_1(const uint8_t *b, int g, QuantGroup *o)
 }
 
 /* d, int8 qs[32] */
-static void q8_0(const uint8_t *b, int g, QuantGroup *o)
+void quant_q8_0(const uint8_t *b, int g, QuantGroup *o)
 {
     (void)g;
     quant_scale(o, quant_f16(b));
@@ -67,7 +67,7 @@ static void q8_0(const uint8_t *b, int g, QuantGroup *o)
 /* ---- 256 columns: two halves of 128; a byte holds the same column of the half's four groups ---- */
 
 /* scales[16]: scale and minimum of 16 columns in a nibble each; qs[64], d, dmin */
-static void q2_k(const uint8_t *b, int g, QuantGroup *o)
+void quant_q2_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 16 + 32 * (g / 4);
     float          d = quant_f16(b + 80), dmin = quant_f16(b + 82);
@@ -80,7 +80,7 @@ static void q2_k(const uint8_t *b, int g, QuantGroup *o)
 }
 
 /* hmask[32], qs[64], scales[12]: sixteen of 6 bits, the low nibbles in 8 bytes, the high pairs in 4; d */
-static void q3_k(const uint8_t *b, int g, QuantGroup *o)
+void quant_q3_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 32 + 32 * (g / 4), *s = b + 96;
     float          d = quant_f16(b + 108);
@@ -103,7 +103,7 @@ static void scale_min(const uint8_t *b, int g, QuantGroup *o)
 }
 
 /* d, dmin, scales[12], qs[128]: groups in pairs, low and high nibble */
-static void q4_k(const uint8_t *b, int g, QuantGroup *o)
+void quant_q4_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 16 + 32 * (g / 2);
     scale_min(b, g, o);
@@ -111,7 +111,7 @@ static void q4_k(const uint8_t *b, int g, QuantGroup *o)
 }
 
 /* d, dmin, scales[12], qh[32]: bit g is of group g; qs[128] */
-static void q5_k(const uint8_t *b, int g, QuantGroup *o)
+void quant_q5_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 48 + 32 * (g / 2);
     scale_min(b, g, o);
@@ -119,7 +119,7 @@ static void q5_k(const uint8_t *b, int g, QuantGroup *o)
 }
 
 /* ql[128], qh[64], int8 scales[16], d */
-static void q6_k(const uint8_t *b, int g, QuantGroup *o)
+void quant_q6_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *low = b + 64 * (g / 4) + 32 * (g % 2), *high = b + 128 + 32 * (g / 4);
     float          d = quant_f16(b + 208);
@@ -141,7 +141,7 @@ static void nibbles(const int8_t value[16], const uint8_t *q, QuantGroup *o)
 }
 
 /* d, qs[16] */
-static void iq4_nl(const uint8_t *b, int g, QuantGroup *o)
+void quant_iq4_nl(const uint8_t *b, int g, QuantGroup *o)
 {
     (void)g;
     quant_scale(o, quant_f16(b));
@@ -149,7 +149,7 @@ static void iq4_nl(const uint8_t *b, int g, QuantGroup *o)
 }
 
 /* d, u16 of eight high pairs, four bytes of eight low nibbles: scales of 6 bits; qs[128] */
-static void iq4_xs(const uint8_t *b, int g, QuantGroup *o)
+void quant_iq4_xs(const uint8_t *b, int g, QuantGroup *o)
 {
     int scale = (b[4 + g / 2] >> 4 * (g % 2) & 15) | (quant_u16(b + 2) >> 2 * g & 3) << 4;
     quant_scale(o, quant_f16(b) * (float)(scale - 32));
@@ -157,7 +157,7 @@ static void iq4_xs(const uint8_t *b, int g, QuantGroup *o)
 }
 
 /* e, qs[16]: FP4 E2M1, doubled, times 2^(e - 128) (OCP Microscaling Formats 1.0) */
-static void mxfp4(const uint8_t *b, int g, QuantGroup *o)
+void quant_mxfp4(const uint8_t *b, int g, QuantGroup *o)
 {
     uint32_t bits = b[0] < 2 ? 0x00200000u << b[0] : (uint32_t)(b[0] - 1) << 23;
     float    d;
@@ -169,7 +169,7 @@ static void mxfp4(const uint8_t *b, int g, QuantGroup *o)
 
 /* qs[48], qh[4], d: a byte holds five ternary digits (qh: four) as a fraction of 256; digit n of byte j stands for column
  * 32 n + j of the first 160, 16 n + j of the next 80, 4 n + j of the last 16 */
-static void tq1_0(const uint8_t *b, int g, QuantGroup *o)
+void quant_tq1_0(const uint8_t *b, int g, QuantGroup *o)
 {
     static const uint8_t POWER[] = {1, 3, 9, 27, 81};
     quant_scale(o, quant_f16(b + 52));
@@ -182,18 +182,10 @@ static void tq1_0(const uint8_t *b, int g, QuantGroup *o)
 
 const QuantForm *quant_form(Dtype t)
 {
-    static const QuantForm TABLE[DT_COUNT] = { /* group, halves, min, lift */
-        [DT_Q4_0] = {q4_0, false, false, 8},           [DT_Q4_1] = {q4_1, false, true, 0},
-        [DT_Q5_0] = {q5_0, false, false, 16},          [DT_Q5_1] = {q5_1, false, true, 0},
-        [DT_Q8_0] = {q8_0, false, false, 128},         [DT_Q2_K] = {q2_k, true, true, 0},
-        [DT_Q3_K] = {q3_k, true, false, 4},            [DT_Q4_K] = {q4_k, false, true, 0},
-        [DT_Q5_K] = {q5_k, false, true, 0},            [DT_Q6_K] = {q6_k, true, false, 32},
-        [DT_IQ1_S] = {quant_iq1_s, false, false, 16},  [DT_IQ1_M] = {quant_iq1_m, true, false, 16},
-        [DT_IQ2_XXS] = {quant_iq2_xxs, false, false, 64}, [DT_IQ2_XS] = {quant_iq2_xs, true, false, 64},
-        [DT_IQ2_S] = {quant_iq2_s, true, false, 64},   [DT_IQ3_XXS] = {quant_iq3_xxs, false, false, 64},
-        [DT_IQ3_S] = {quant_iq3_s, false, false, 16},  [DT_IQ4_NL] = {iq4_nl, false, false, 128},
-        [DT_IQ4_XS] = {iq4_xs, false, false, 128},     [DT_TQ1_0] = {tq1_0, false, false, 1},
-        [DT_MXFP4] = {mxfp4, false, false, 16},
+    static const QuantForm TABLE[DT_COUNT] = {
+#define X(name, type, block, halves, min, lift) [type] = {quant_##name, halves, min, lift},
+        QUANT_FORMS(X)
+#undef X
     };
     return (unsigned)t < DT_COUNT && TABLE[t].group ? &TABLE[t] : NULL;
 }

@@ -12,6 +12,18 @@ typedef struct QuantGroup {
     float  s[2], m[2];
 } QuantGroup;
 
+/* X(name, type, columns of a block, a scale for every 16 columns and not 32?, minima?, lift) */
+#define QUANT_FORMS(X)                                                                                                \
+    X(q4_0, DT_Q4_0, 32, false, false, 8) X(q4_1, DT_Q4_1, 32, false, true, 0) X(q5_0, DT_Q5_0, 32, false, false, 16) \
+    X(q5_1, DT_Q5_1, 32, false, true, 0) X(q8_0, DT_Q8_0, 32, false, false, 128) X(iq4_nl, DT_IQ4_NL, 32, false, false, 128) \
+    X(mxfp4, DT_MXFP4, 32, false, false, 16) X(q2_k, DT_Q2_K, 256, true, true, 0) X(q3_k, DT_Q3_K, 256, true, false, 4) \
+    X(q4_k, DT_Q4_K, 256, false, true, 0) X(q5_k, DT_Q5_K, 256, false, true, 0) X(q6_k, DT_Q6_K, 256, true, false, 32) \
+    X(iq4_xs, DT_IQ4_XS, 256, false, false, 128) X(iq1_s, DT_IQ1_S, 256, false, false, 16)                            \
+    X(iq1_m, DT_IQ1_M, 256, true, false, 16) X(iq2_xxs, DT_IQ2_XXS, 256, false, false, 64)                            \
+    X(iq2_xs, DT_IQ2_XS, 256, true, false, 64) X(iq2_s, DT_IQ2_S, 256, true, false, 64)                               \
+    X(iq3_xxs, DT_IQ3_XXS, 256, false, false, 64) X(iq3_s, DT_IQ3_S, 256, false, false, 16)                           \
+    X(tq1_0, DT_TQ1_0, 256, false, false, 1)
+
 /* 0 <= g < block / 32.  Any bytes are valid: what comes out of a file with hostile scales may be infinite or no number, never
  * more than that.  m is left alone in types without minima. */
 typedef void QuantGroupFn(const uint8_t *block, int g, QuantGroup *out);
@@ -23,7 +35,9 @@ typedef struct QuantForm {
 } QuantForm;
 const QuantForm *quant_form(Dtype t); /* NULL: no block type */
 
-QuantGroupFn quant_iq1_s, quant_iq1_m, quant_iq2_xxs, quant_iq2_xs, quant_iq2_s, quant_iq3_xxs, quant_iq3_s; /* quant_iq.c */
+#define X(name, type, block, halves, min, lift) QuantGroupFn quant_##name;
+QUANT_FORMS(X) /* quant.c, quant_iq.c */
+#undef X
 
 static inline void quant_scale(QuantGroup *o, float s) { o->s[0] = o->s[1] = s; }
 static inline void quant_min(QuantGroup *o, float m) { o->m[0] = o->m[1] = m; }

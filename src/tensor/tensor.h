@@ -75,6 +75,7 @@ typedef struct Ctx {
     RouteStats    *stats;     /* NULL: not wanted */
     Observer      *observer;  /* NULL: nobody watches */
     Dtype          kv_type;   /* what keys and values are rounded to when there is no cache (packed batches) */
+    bool           act_q8;    /* products with block types take activations in 8 bits; never under a tape */
     aha_error      err;       /* sticky: after a failure ops do nothing */
     uint8_t       *scratch;   /* [threads, scratch_bytes] */
     size_t         scratch_bytes, scratch_peak;
@@ -228,7 +229,7 @@ void   logprob_row(const Ctx *c, const real *logits, int V, int32_t target, real
 /* ---- the op table (optable.c) ---- a row per op; tests walk it and fail on holes not marked as intended */
 typedef struct OpRow {
     const char *name;
-    const char *forward[4];  /* kernels, by name; NULL-terminated */
+    const char *forward[8];  /* kernels, by name; NULL-terminated */
     const char *backward[4];
     const char *no_backward; /* why there is none; NULL: there is one, and the gradient test has a case of this name */
 } OpRow;

@@ -1,0 +1,288 @@
+/* Products with block types, activations in 8 bits (order: tensor/kernels.h).
+ *
+ * B is unpacked a panel at a time (kern_unpack.h), into memory that stays in the first cache; a register tile of DOT_MR rows of A
+ * times DOT_NV vectors of B's columns then takes it, four ks a step:
+ *
+ *     A row m:  q q q q | q q q q | ...   four bytes, broadcast
+ *     panel:    [k/4]  u u u u  u u u u  ... of 16 columns n, a lane each
+ *
+ * Per run of 32 ks and 16 columns: 8 integer dot products, then one conversion, one product and one or two fused multiply-adds
+ * of floats.  Few rows or many, the bits are the same: integers do not round, and the floats are one chain a lane. */
+#ifndef AHA_CPU_KERN_DOT_H
+#define AHA_CPU_KERN_DOT_H
+
+#include "kern_unpack.h"
+
+/* ---- activations ---- */
+static INLINE ActGroup act_group_v(const float *x, int8_t *q)
+{
+    v16      a = v_load(x), b = v_load(x + 16);
+    w16      sign = w_set(0x7fffffff);
+    int32_t  bits = w_largest(w_max(w_and(w_bits(a), sign), w_and(w_bits(b), sign))); /* a NaN is larger than any number */
+    float    max;
+    ActGroup g = {0, {0, 0, 0}};
+    memcpy(&max, &bits, sizeof max);
+    if (max < 0x1p-100f || bits >= 0x7f800000) {
+        memset(q, 0, QUANT_GROUP);
+        if (bits >= 0x7f800000) g.d = __builtin_nanf("");
+        return g;
+    }
+    g.d = max / 127.0f;
+    v16 inverse = v_set(127.0f / max);
+    w16 i = w_round(v_mul(a, inverse)), j = w_round(v_mul(b, inverse));
+    w_store_bytes(q, i);
+    w_store_bytes(q + 16, j);
+    g.sum[0] = w_sum(i);
+    g.sum[1] = w_sum(j);
+    g.sum[2] = g.sum[0] + g.sum[1];
+    return g;
+}
+
+KERNEL(act)
+{
+    const ActArgs *a = args;
+    (void)scratch;
+    for (int64_t t = i0; t < i1; t++)
+        for (int h = 0; h < a->H; h++)
+            for (int k = 0; k < a->K; k += QUANT_GROUP) {
+                int64_t at = (t * a->H + h) * a->K + k;
+                a->g[at / QUANT_GROUP] = act_group_v(a->x + t * a->x_row + h * a->x_head + k, a->q + at);
+            }
+}
+
+/* ---- products ---- */
+typedef struct DotForm { /* constants of a compiled tile */
+    bool halves, min, wide;
+} DotForm;
+
+typedef struct DotTile {
+    Panel           p;
+    int             groups, lift;
+    const int8_t   *q; /* the tile's first row at the panel's first k */
+    const ActGroup *g;
+    int64_t         q_row; /* g's: / 32 */
+    float          *c;
+    int64_t         c_row;
+    const float    *bias; /* NULL unless this is the last panel */
+    int             cols; /* valid */
+    bool            first;
+} DotTile;
+
+static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int run, const int sum, v16 acc[DOT_MR][DOT_NV])
+{
+    const int       width = f.halves ? 16 : 32;
+    const ActGroup *g = t->g + run * width / QUANT_GROUP;
+    const int8_t   *q = t->q + run * width;
+    const uint8_t  *u = t->p.u + (int64_t)run * width * DOT_NR;
+    w16             i[DOT_MR][DOT_NV];
+    UNROLL
+    for (int m = 0; m < mr; m++) { /* the lift comes off first: v = u - lift */
+        w16 off = f.min ? w_zero() : w_set(-t->lift * g[m * (t->q_row / QUANT_GROUP)].sum[sum]);
+        UNROLL
+        for (int v = 0; v < DOT_NV; v++) i[m][v] = off;
+    }
+    UNROLL
+    for (int k = 0; k < width; k += 4) {
+        w16 b[DOT_NV];
+        UNROLL
+        for (int v = 0; v < DOT_NV; v++) b[v] = w_load(u + k * DOT_NR + 64 * v);
+        UNROLL
+        for (int m = 0; m < mr; m++) {
+            int32_t word;
+            memcpy(&word, q + m * t->q_row + k, 4);
+            w16 x = w_set(word);
+            UNROLL
+            for (int v = 0; v < DOT_NV; v++) i[m][v] = f.wide ? w_dot_wide(i[m][v], b[v], x) : w_dot(i[m][v], b[v], x);
+        }
+    }
+    UNROLL
+    for (int m = 0; m < mr; m++) {
+        const ActGroup *gm = g + m * (t->q_row / QUANT_GROUP);
+        UNROLL
+        for (int v = 0; v < DOT_NV; v++) {
+            v16 x = v_mul(w_float(i[m][v]), v_load(t->p.s + run * DOT_NR + 16 * v));
+            if (f.min) x = v_fma(v_set((float)gm->sum[sum]), v_load(t->p.m + run * DOT_NR + 16 * v), x);
+            acc[m][v] = v_fma(x, v_set(gm->d), acc[m][v]);
+        }
+    }
+}
+
+static INLINE void dot_tile(const int mr, const DotForm f, const DotTile *t)
+{
+    v16 acc[DOT_MR][DOT_NV];
+    UNROLL
+    for (int m = 0; m < mr; m++) {
+        UNROLL
+        for (int v = 0; v < DOT_NV; v++) acc[m][v] = t->first ? v_zero() : v_load_m(t->c + m * t->c_row + 16 * v, m_first(t->cols - 16 * v));
+    }
+    for (int g = 0; g < t->groups; g++) {
+        if (f.halves) {
+            dot_run(mr, f, t, 2 * g, 0, acc);
+            dot_run(mr, f, t, 2 * g + 1, 1, acc);
+        } else {
+            dot_run(mr, f, t, g, 2, acc);
+        }
+    }
+    UNROLL
+    for (int m = 0; m < mr; m++) {
+        UNROLL
+        for (int v = 0; v < DOT_NV; v++) {
+            m16 in = m_first(t->cols - 16 * v);
+            if (t->bias) acc[m][v] = v_add(acc[m][v], v_load_m(t->bias + 16 * v, in));
+            v_store_m(t->c + m * t->c_row + 16 * v, in, acc[m][v]);
+        }
+    }
+}
+
+/* X(name, halves, min, wide): the forms that types have */
+#define DOT_FORMS(X) X(plain, false, false, false) X(wide, false, false, true) X(min, false, true, false)             \
+    X(halves, true, false, false) X(halves_min, true, true, false)
+#if DOT_MR == 6
+#define DOT_ROWS(X, f) X(1, f) X(2, f) X(3, f) X(4, f) X(5, f) X(6, f)
+#else
+#define DOT_ROWS(X, f) X(1, f) X(2, f)
+#endif
+
+typedef void DotTileFn(int mr, const DotTile *t);
+#define ROWS(n, f)                                                                                                    \
+    case n: dot_tile(n, f, t); break;
+#define X(name, halves, min, wide)                                                                                    \
+    static void dot_##name(int mr, const DotTile *t)                                                                  \
+    {                                                                                                                 \
+        switch (mr) { DOT_ROWS(ROWS, ((DotForm){halves, min, wide})) }                                                \
+    }
+DOT_FORMS(X)
+#undef X
+#undef ROWS
+
+static DotTileFn *dot_tile_fn(const QuantForm *f)
+{
+    if (f->halves) return f->min ? dot_halves_min : dot_halves;
+    return f->min ? dot_min : f->lift == 128 ? dot_wide : dot_plain;
+}
+
+/* Asks for bytes that are wanted soon. */
+static INLINE void dot_prefetch(const uint8_t *next, const uint8_t *end, int64_t bytes)
+{
+    if (next + bytes > end) bytes = end - next;
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
+}
+
+/* ---- a single row of A ----
+ * Nothing is gained by a panel then: stores of 64 bytes take two cycles on some processors, so what is unpacked goes into the
+ * products from its register (Q4_K in the second cache: 70 -> XX GOP/s).  One function a type: 16 columns of C. */
+static INLINE v16 single_sum(const Panel *p, const ActGroup *g, const int runs, const bool halves, const bool min, const int lift, v16 acc)
+{
+    UNROLL
+    for (int r = 0; r < runs; r++) {
+        const ActGroup *gr = g + r * p->width / QUANT_GROUP;
+        int32_t         sum = gr->sum[halves ? r % 2 : 2];
+        v16             x = v_mul(w_float(w_add(p->sum[r], w_set(-lift * sum))), v_load(p->s + 16 * r));
+        if (min) x = v_fma(v_set((float)sum), v_load(p->m + 16 * r), x);
+        acc = v_fma(x, v_set(gr->d), acc);
+    }
+    return acc;
+}
+
+/* The following sixteen rows lie behind these in one piece, and are asked for as these are read, up to `end`. */
+typedef v16 SingleFn(const uint8_t *b, int64_t row, int K, const int8_t *q, const ActGroup *g, const uint8_t *end);
+#define X(name, type, block, halves, min, lift)                                                                       \
+    static v16 single_##name(const uint8_t *b, int64_t row, int K, const int8_t *q, const ActGroup *g, const uint8_t *end) \
+    {                                                                                                                 \
+        enum { WIDTH = (halves) ? 16 : 32, RUNS = (block) / WIDTH };                                                  \
+        _Alignas(64) float s[16 * RUNS], m[16 * RUNS];                                                                \
+        const uint8_t *next = b + 16 * row;                                                                           \
+        v16            acc = v_zero();                                                                                \
+        for (int k = 0; k < K; k += block, b += dtype_info(type)->block_bytes, q += block, g += (block) / QUANT_GROUP) { \
+            w16   sum[RUNS];                                                                                          \
+            Panel p = {NULL, s, m, 16, sum, q, WIDTH, (lift) == 128};                                                 \
+            UNROLL                                                                                                    \
+            for (int r = 0; r < RUNS; r++) sum[r] = w_zero();                                                         \
+            dot_prefetch(next, end, 16 * dtype_info(type)->block_bytes);                                              \
+            next += 16 * dtype_info(type)->block_bytes;                                                               \
+            unpack_##name(&p, b, row);                                                                                \
+            acc = single_sum(&p, g, RUNS, halves, min, lift, acc);                                                    \
+        }                                                                                                             \
+        return acc;                                                                                                   \
+    }
+QUANT_FORMS(X)
+#undef X
+
+static SingleFn *single_fn(Dtype t)
+{
+    switch (t) {
+#define X(name, type, block, halves, min, lift)                                                                       \
+    case type: return single_##name;
+        QUANT_FORMS(X)
+#undef X
+    default: return NULL;
+    }
+}
+
+/* rows [m0, m1) and columns [n0, n1) of a head's C */
+static void dot_block(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t n0, int64_t n1, uint8_t *scratch)
+{
+    const QuantForm *f = quant_form(a->b_type);
+    const DtypeInfo *d = dtype_info(a->b_type);
+    DotTileFn       *tile = dot_tile_fn(f);
+    float           *s = (float *)(void *)(scratch + GEMM_KC * DOT_NR);
+    const uint8_t   *b = a->b + head * a->b_head, *end = b + n1 * a->b_row;
+    DotTile          t = {.p = {.u = scratch, .s = s, .m = s + GEMM_KC / 16 * DOT_NR}, .lift = f->lift, .q_row = (int64_t)a->H * a->K, .c_row = a->c_row};
+    for (int64_t n = n0; n < n1; n += DOT_NR) {
+        t.cols = (int)(n1 - n < DOT_NR ? n1 - n : DOT_NR);
+        for (int k0 = 0; k0 < a->K; k0 += GEMM_KC) {
+            int kc = a->K - k0 < GEMM_KC ? a->K - k0 : GEMM_KC;
+            for (int v = 0; v < t.cols; v += 16) {
+                Panel          part = {.u = t.p.u + 4 * v, .s = t.p.s + v, .m = t.p.m + v, .step = DOT_NR};
+                const uint8_t *rows = b + (n + v) * a->b_row;
+                if (t.cols - v < 16 || a->b_row >= 1 << 27)
+                    unpack_plain(&part, f, d, rows, a->b_row, t.cols - v < 16 ? t.cols - v : 16, k0, kc);
+                else
+                    unpack_rows(&part, a->b_type, rows, a->b_row, k0, kc);
+            }
+            dot_prefetch(b + (n + DOT_NR) * a->b_row + (int64_t)(k0 / GEMM_KC) * DOT_NR * (GEMM_KC / d->block) * d->block_bytes, end,
+                         (int64_t)DOT_NR * (kc / d->block) * d->block_bytes);
+            t.groups = kc / QUANT_GROUP;
+            t.first = k0 == 0;
+            t.bias = a->bias && k0 + kc == a->K ? a->bias + n : NULL;
+            for (int64_t m = m0; m < m1; m += DOT_MR) {
+                int64_t at = (m * a->H + head) * a->K + k0;
+                t.q = a->q + at;
+                t.g = a->g + at / QUANT_GROUP;
+                t.c = a->c + m * a->c_row + head * a->c_head + n;
+                tile((int)(m1 - m < DOT_MR ? m1 - m : DOT_MR), &t);
+            }
+        }
+    }
+}
+
+/* row m and columns [n0, n1) of a head's C */
+static void dot_single(const DotArgs *a, int64_t head, int64_t m, int64_t n0, int64_t n1, uint8_t *scratch)
+{
+    SingleFn      *single = single_fn(a->b_type);
+    int64_t        at = (m * a->H + head) * a->K;
+    const uint8_t *b = a->b + head * a->b_head;
+    float         *c = a->c + m * a->c_row + head * a->c_head;
+    for (; n0 + 16 <= n1 && a->b_row < 1 << 27; n0 += 16) {
+        v16 sum = single(b + n0 * a->b_row, a->b_row, a->K, a->q + at, a->g + at / QUANT_GROUP, b + n1 * a->b_row);
+        v_store(c + n0, a->bias ? v_add(sum, v_load(a->bias + n0)) : sum);
+    }
+    if (n0 < n1) dot_block(a, head, m, m + 1, n0, n1, scratch);
+}
+
+KERNEL(dot)
+{
+    const DotArgs *a = args;
+    int64_t        rows = (a->M + DOT_TILE_M - 1) / DOT_TILE_M, cols = (a->N + DOT_TILE_N - 1) / DOT_TILE_N;
+    while (i0 < i1) { /* the items that lie in one row of tiles go together */
+        int64_t row = i0 / cols, stop = (row + 1) * cols < i1 ? (row + 1) * cols : i1;
+        int64_t m0 = row % rows * DOT_TILE_M, n0 = (i0 - row * cols) * DOT_TILE_N, n1 = (stop - row * cols) * DOT_TILE_N;
+        if (a->M == 1)
+            dot_single(a, row / rows, 0, n0, n1 < a->N ? n1 : a->N, align64(scratch));
+        else
+            dot_block(a, row / rows, m0, m0 + DOT_TILE_M < a->M ? m0 + DOT_TILE_M : a->M, n0, n1 < a->N ? n1 : a->N, align64(scratch));
+        i0 = stop;
+    }
+}
+
+#endif
