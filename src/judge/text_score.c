@@ -101,7 +101,10 @@ static int size_contexts(Score *s, aha_error *e)
         s->pos[i] = i;
         s->out[i] = 1;
     }
-    for (int k = 0; k < 2 && s->m[k]; k++) ctx_init_dry(&s->c[k], s->o->k, pool_threads(s->o->pool));
+    for (int k = 0; k < 2 && s->m[k]; k++) {
+        ctx_init_dry(&s->c[k], s->o->k, pool_threads(s->o->pool));
+        s->c[k].act_q8 = s->m[k]->act_q8;
+    }
     s->n_row = s->n_out = s->rows;
     rc = run_batch(s, true, e);
     for (int k = 0; k < 2 && s->m[k]; k++) {
@@ -109,6 +112,7 @@ static int size_contexts(Score *s, aha_error *e)
         s->c[k] = (Ctx){0};
         /* many short passages need a few more spans and items than one long one */
         if (!rc) rc = ctx_init(&s->c[k], s->o->k, s->o->pool, dry.arena.peak + dry.arena.peak / 16 + ((size_t)s->rows << 10), dry.scratch_peak, e);
+        s->c[k].act_q8 = dry.act_q8;
     }
     if (!rc) s->c[0].observer = s->o->observer;
     return rc;
