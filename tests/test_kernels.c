@@ -72,6 +72,8 @@ static void check_act(KernelFn *ref, KernelFn *fast, const char *what, NumKind k
     Out    *d = output(n / 32 * sizeof(ActGroup) / sizeof(float), NUM_UNIT), *q = output(n / 4, NUM_UNIT); /* bytes and words, compared as such */
     ActArgs a[2];
     a[0] = (ActArgs){input((size_t)(rows - 1) * (size_t)s + (size_t)((H - 1) * head + K), kind), s, head, H, K, (int8_t *)q->p[0], (ActGroup *)(void *)d->p[0]};
+    for (size_t i = 0; coin() && i < n / 32; i++)
+        if (coin()) ((real *)(uintptr_t)a[0].x)[rng_below(&rnd, (uint32_t)K)] *= 100;
     a[1] = a[0];
     a[1].q = (int8_t *)q->p[1];
     a[1].g = (ActGroup *)(void *)d->p[1];
@@ -93,6 +95,8 @@ static void check_dot(KernelFn *ref, KernelFn *fast, const char *what, NumKind k
     DotArgs     a[2];
     float      *x = input(groups * 32, kind);
     const Kernels *r = cpu_kernels("ref", NULL);
+    for (size_t i = 0; coin() && i < groups; i++)
+        if (coin()) x[32 * i + rng_below(&rnd, 32)] *= 100; /* columns to be kept aside */
     r->act(&(ActArgs){x, H * K, K, H, K, q, g}, 0, M, NULL);
     quant_random(&rnd, k, b, blocks);
     for (size_t i = 0; rng_below(&rnd, 4) == 0 && i < blocks * bytes; i++) b[i] = (uint8_t)rng_u32(&rnd); /* hostile scales */

@@ -7,7 +7,7 @@
 
 typedef struct TextEval {
     ModelArgs   model;
-    const char *base;
+    const char *base, *base_act;
     TextArgs    text;
     bool        json;
 } TextEval;
@@ -28,7 +28,8 @@ static const Help HELP_KL = {
     "tokens as independent. FILE is cut as for aha eval perplexity.",
     "  aha eval kl -m distill-q4_k.gguf --base DeepSeek-R1-Distill-Qwen-1.5B wiki.test.raw\n"
     "  aha convert models/aha-tiny tiny-q4_0.gguf --type q4_0\n"
-    "  aha eval kl -m tiny-q4_0.gguf --base models/aha-tiny --task countdown3 --n 64\n"};
+    "  aha eval kl -m tiny-q4_0.gguf --base models/aha-tiny --task countdown3 --n 64\n"
+    "  aha eval kl -m tiny-q4_0.gguf --base tiny-q4_0.gguf --base-act f32 --task countdown3\n"};
 
 static double sure(double x) { return isfinite(x) ? x : HUGE_VAL; }
 
@@ -124,6 +125,7 @@ static int run(TextEval *a, bool kl, aha_error *e)
     if (rc) return rc;
     builtin_introduce(&m);
     other.path = a->base;
+    other.act = a->base_act;
     if (kl) rc = model_set_open(&base, &other, MODEL_WEIGHTS | MODEL_WORDS, e);
     if (!rc) rc = model_set_compute(&m, &a->model, e);
     if (!rc) rc = measure(a, &m, kl ? &base : NULL, e);
@@ -134,7 +136,7 @@ static int run(TextEval *a, bool kl, aha_error *e)
 
 int cmd_eval_text(int argc, char **argv)
 {
-    TextEval    a = {.model = MODEL_ARGS_INIT, .text = TEXT_ARGS_INIT};
+    TextEval    a = {.model = MODEL_ARGS_INIT, .text = TEXT_ARGS_INIT, .base_act = "q8"};
     bool        kl = !strcmp(argv[0], "kl");
     aha_error   e = {0};
     const Option options[] = {
@@ -143,10 +145,12 @@ int cmd_eval_text(int argc, char **argv)
         OPT_TEXT(&a.text),
         OPT_FLAG(0, "json", &a.json, "the result as one JSON object"),
         OPT_GROUP("The machine"),
+        OPT_ACT("act", &a.model.act),
         OPT_MACHINE(&a.model),
         OPT_FLAG('v', "verbose", &a.model.verbose, "say more on standard error"),
         kl ? (Option)OPT_GROUP("The other") : (Option)OPT_END,
         OPT_STRING(0, "base", &a.base, "DIR", "the model to compare with: a folder or a GGUF file"),
+        OPT_ACT("base-act", &a.base_act),
         OPT_END};
     int status = options_parse(kl ? &HELP_KL : &HELP_PERPLEXITY, options, argc, argv, &a.text.file, 1, NULL);
     if (status != OPTIONS_GO_ON) return status;

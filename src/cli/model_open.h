@@ -24,14 +24,16 @@ extern const char *const ACT_TYPES[], *const KV_TYPES[];
 #define OPT_MACHINE(a)                                                                                                 \
     OPT_INT(0, "threads", &(a)->threads, 0, 1024, "N", "threads to compute with; 0: all that this process may use"),   \
     OPT_CPU(a)
+#define OPT_ACT(name, to)                                                                                              \
+    OPT_CHOICE(0, name, to, ACT_TYPES, "TYPE", "what is multiplied with weights of GGUF's block types: q8, rounded to 8 bits in groups of "  \
+               "32, or f32, as it is, which is slow")
 #define OPT_ENGINE(a)                                                                                                  \
     OPT_GROUP("The machine"),                                                                                          \
     OPT_SIZE(0, "ctx", &(a)->ctx, 16, 1 << 30, "N", "positions of one conversation, prompt and answer; without it what the model "  \
              "was made for, at most 32k, and what half of the memory holds"),                                          \
     OPT_INT(0, "chunk", &(a)->chunk, 1, 1 << 16, "N", "prompt tokens computed at once; without it 128. The result is the same"),  \
     OPT_CHOICE(0, "kv", &(a)->kv, KV_TYPES, "TYPE", "how keys and values are kept: bf16 and f16 take half the memory and round, q8_0 a quarter"),  \
-    OPT_CHOICE(0, "act", &(a)->act, ACT_TYPES, "TYPE", "what is multiplied with weights of GGUF's block types: q8, rounded to 8 bits in "  \
-               "groups of 32, or f32, as it is, which is slow"),                                                       \
+    OPT_ACT("act", &(a)->act),                                                                                         \
     OPT_FLAG(0, "draft", &(a)->draft, "guess a token ahead with the model's own draft layer, where it has one: the same answer, "  \
              "perhaps sooner"),                                                                                        \
     OPT_MACHINE(a),                                                                                                    \

@@ -14,17 +14,35 @@
 #include "kern_unpack.h"
 
 /* ---- activations ---- */
-static INLINE ActGroup act_group_v(const float *x, int8_t *q)
+static INLINE ActGroup act_group_v(const float *from, int8_t *q)
 {
-    v16      a = v_load(x), b = v_load(x + 16);
-    w16      sign = w_set(0x7fffffff);
-    int32_t  bits = w_largest(w_max(w_and(w_bits(a), sign), w_and(w_bits(b), sign))); /* a NaN is larger than any number */
-    float    max;
-    ActGroup g = {0, {0, 0, 0}};
+    ActGroup g = {0, 0, -1, {0, 0}, 0};
+    v16      a = v_load(from), b = v_load(from + 16);
+    w16      sign = w_set(0x7fffffff), u = w_and(w_bits(a), sign), v = w_and(w_bits(b), sign);
+    int32_t  bits = w_largest(w_max(u, v)); /* a NaN is larger than any number */
+    float    max, part;
     memcpy(&max, &bits, sizeof max);
-    if (max < 0x1p-100f || bits >= 0x7f800000) {
+    if (bits >= 0x7f800000) {
         memset(q, 0, QUANT_GROUP);
-        if (bits >= 0x7f800000) g.d = __builtin_nanf("");
+        g.d = __builtin_nanf("");
+        return g;
+    }
+    part = max * (1.0f / ACT_ASIDE);
+    memcpy(&bits, &part, sizeof bits);
+    uint32_t above = w_above(u, bits) | w_above(v, bits) << 16;
+    if (above && !(above & (above - 1))) { /* one bit */
+        float x[QUANT_GROUP];
+        memcpy(x, from, sizeof x);
+        g.at = (int16_t)__builtin_ctz(above);
+        g.x = x[g.at];
+        x[g.at] = 0;
+        a = v_load(x);
+        b = v_load(x + 16);
+        bits = w_largest(w_max(w_and(w_bits(a), sign), w_and(w_bits(b), sign)));
+        memcpy(&max, &bits, sizeof max);
+    }
+    if (max < 0x1p-100f) {
+        memset(q, 0, QUANT_GROUP);
         return g;
     }
     g.d = max / 127.0f;
@@ -32,10 +50,21 @@ static INLINE ActGroup act_group_v(const float *x, int8_t *q)
     w16 i = w_round(v_mul(a, inverse)), j = w_round(v_mul(b, inverse));
     w_store_bytes(q, i);
     w_store_bytes(q + 16, j);
-    g.sum[0] = w_sum(i);
-    g.sum[1] = w_sum(j);
-    g.sum[2] = g.sum[0] + g.sum[1];
+    g.sum[0] = (int16_t)w_sum(i);
+    g.sum[1] = (int16_t)w_sum(j);
     return g;
+}
+
+/* sum of q over a run, of which a group has one or two */
+static INLINE int32_t run_sum(const ActGroup *g, bool halves, int run)
+{
+    return halves ? g->sum[run % 2] : g->sum[0] + g->sum[1];
+}
+/* the column of a run that is kept aside, -1: none */
+static INLINE int run_aside(const ActGroup *g, bool halves, int run)
+{
+    if (!halves || g->at < 0) return g->at;
+    return g->at / 16 == run % 2 ? g->at % 16 : -1;
 }
 
 KERNEL(act)
@@ -68,7 +97,17 @@ typedef struct DotTile {
     bool            first;
 } DotTile;
 
-static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int run, const int sum, v16 acc[DOT_MR][DOT_NV])
+/* column `at` of a run, as floats, of 16 columns of C */
+static INLINE v16 aside_weight(const DotForm f, const DotTile *t, int run, int at, int v)
+{
+    const int width = f.halves ? 16 : 32;
+    w16       word = w_load(t->p.u + ((int64_t)run * width + at / 4 * 4) * DOT_NR + 64 * v);
+    v16       u = w_float(w_and(w_shr(word, 8 * (at % 4)), w_set(255)));
+    v16       x = v_mul(f.min ? u : v_sub(u, v_set((float)t->lift)), v_load(t->p.s + run * DOT_NR + 16 * v));
+    return f.min ? v_add(x, v_load(t->p.m + run * DOT_NR + 16 * v)) : x;
+}
+
+static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int run, v16 acc[DOT_MR][DOT_NV])
 {
     const int       width = f.halves ? 16 : 32;
     const ActGroup *g = t->g + run * width / QUANT_GROUP;
@@ -77,7 +116,7 @@ static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int 
     w16             i[DOT_MR][DOT_NV];
     UNROLL
     for (int m = 0; m < mr; m++) { /* the lift comes off first: v = u - lift */
-        w16 off = f.min ? w_zero() : w_set(-t->lift * g[m * (t->q_row / QUANT_GROUP)].sum[sum]);
+        w16 off = f.min ? w_zero() : w_set(-t->lift * run_sum(g + m * (t->q_row / QUANT_GROUP), f.halves, run));
         UNROLL
         for (int v = 0; v < DOT_NV; v++) i[m][v] = off;
     }
@@ -101,8 +140,13 @@ static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int 
         UNROLL
         for (int v = 0; v < DOT_NV; v++) {
             v16 x = v_mul(w_float(i[m][v]), v_load(t->p.s + run * DOT_NR + 16 * v));
-            if (f.min) x = v_fma(v_set((float)gm->sum[sum]), v_load(t->p.m + run * DOT_NR + 16 * v), x);
+            if (f.min) x = v_fma(v_set((float)run_sum(gm, f.halves, run)), v_load(t->p.m + run * DOT_NR + 16 * v), x);
             acc[m][v] = v_fma(x, v_set(gm->d), acc[m][v]);
+        }
+        int at = run_aside(gm, f.halves, run);
+        if (__builtin_expect(at >= 0, 0)) {
+            UNROLL
+            for (int v = 0; v < DOT_NV; v++) acc[m][v] = v_fma(aside_weight(f, t, run, at, v), v_set(gm->x), acc[m][v]);
         }
     }
 }
@@ -117,10 +161,10 @@ static INLINE void dot_tile(const int mr, const DotForm f, const DotTile *t)
     }
     for (int g = 0; g < t->groups; g++) {
         if (f.halves) {
-            dot_run(mr, f, t, 2 * g, 0, acc);
-            dot_run(mr, f, t, 2 * g + 1, 1, acc);
+            dot_run(mr, f, t, 2 * g, acc);
+            dot_run(mr, f, t, 2 * g + 1, acc);
         } else {
-            dot_run(mr, f, t, g, 2, acc);
+            dot_run(mr, f, t, g, acc);
         }
     }
     UNROLL
@@ -176,7 +220,7 @@ static INLINE v16 single_sum(const Panel *p, const ActGroup *g, const int runs, 
     UNROLL
     for (int r = 0; r < runs; r++) {
         const ActGroup *gr = g + r * p->width / QUANT_GROUP;
-        int32_t         sum = gr->sum[halves ? r % 2 : 2];
+        int32_t         sum = run_sum(gr, halves, r);
         v16             x = v_mul(w_float(w_add(p->sum[r], w_set(-lift * sum))), v_load(p->s + 16 * r));
         if (min) x = v_fma(v_set((float)sum), v_load(p->m + 16 * r), x);
         acc = v_fma(x, v_set(gr->d), acc);
@@ -185,6 +229,31 @@ static INLINE v16 single_sum(const Panel *p, const ActGroup *g, const int runs, 
 }
 
 /* The following sixteen rows lie behind these in one piece, and are asked for as these are read, up to `end`. */
+/* A block in which a column is kept aside goes through a panel of sixteen rows. */
+static __attribute__((noinline)) v16 single_aside(Dtype type, const uint8_t *b, int64_t row, int n, const int8_t *q, const ActGroup *g, v16 acc)
+{
+    _Alignas(64) uint8_t u[GEMM_KC * DOT_NR];
+    _Alignas(64) float   s[GEMM_KC / 16 * DOT_NR], m[GEMM_KC / 16 * DOT_NR], c[16];
+    const QuantForm     *f = quant_form(type);
+    DotTile              t = {.p = {.u = u, .s = s, .m = m, .step = DOT_NR}, .groups = n / QUANT_GROUP, .lift = f->lift, .q = q, .g = g, .c = c,
+                              .cols = 16};
+    for (int v = 1; v < DOT_NV; v++) { /* the other columns of the tile are nobody's */
+        memset(u, 0, sizeof u);
+        memset(s, 0, sizeof s);
+        memset(m, 0, sizeof m);
+    }
+    unpack_rows(&t.p, type, b, row, 0, n);
+    v_store(c, acc);
+    dot_tile_fn(f)(1, &t);
+    return v_load(c);
+}
+static INLINE bool any_aside(const ActGroup *g, int n)
+{
+    int at = -1;
+    for (int i = 0; i < n; i++) at &= g[i].at;
+    return at != -1;
+}
+
 typedef v16 SingleFn(const uint8_t *b, int64_t row, int K, const int8_t *q, const ActGroup *g, const uint8_t *end);
 #define X(name, type, block, halves, min, lift)                                                                       \
     static v16 single_##name(const uint8_t *b, int64_t row, int K, const int8_t *q, const ActGroup *g, const uint8_t *end) \
@@ -195,6 +264,10 @@ typedef v16 SingleFn(const uint8_t *b, int64_t row, int K, const int8_t *q, cons
         const uint8_t *next = b + 16 * row;                                                                           \
         v16            acc = v_zero();                                                                                \
         for (int k = 0; k < K; k += block, b += bytes, q += block, g += (block) / QUANT_GROUP) {                          \
+            if (__builtin_expect(any_aside(g, (block) / QUANT_GROUP), 0)) {                                           \
+                acc = single_aside(type, b, row, block, q, g, acc);                                                   \
+                continue;                                                                                             \
+            }                                                                                                         \
             w16   sum[RUNS];                                                                                          \
             Panel p = {NULL, s, m, 16, sum, q, WIDTH, (lift) == 128};                                                 \
             UNROLL                                                                                                    \

@@ -4,28 +4,53 @@
 #include "../tensor/quant.h"
 #include "ref.h"
 
-static ActGroup act_group(const real *x, int8_t *q)
+static uint32_t largest_bits(const float *x) /* of |x|: a NaN is larger than any number */
 {
-    uint32_t largest = 0; /* of the bits of |x|: a NaN is larger than any number */
-    ActGroup g = {0, {0, 0, 0}};
-    float    max;
-    memset(q, 0, QUANT_GROUP);
+    uint32_t largest = 0, u;
     for (int i = 0; i < QUANT_GROUP; i++) {
-        float    f = fabsf((float)x[i]);
-        uint32_t u;
+        float f = fabsf(x[i]);
         memcpy(&u, &f, sizeof u);
         if (u > largest) largest = u;
     }
+    return largest;
+}
+
+/* the only column above a part of the largest, or -1 */
+static int lone_column(const float *x, float max)
+{
+    int at = -1, n = 0;
+    for (int i = 0; i < QUANT_GROUP; i++)
+        if (fabsf(x[i]) > max * (1.0f / ACT_ASIDE)) {
+            at = i;
+            n++;
+        }
+    return n == 1 ? at : -1;
+}
+
+static ActGroup act_group(const real *from, int8_t *q)
+{
+    ActGroup g = {0, 0, -1, {0, 0}, 0};
+    float    x[QUANT_GROUP], max;
+    uint32_t largest;
+    memset(q, 0, QUANT_GROUP);
+    for (int i = 0; i < QUANT_GROUP; i++) x[i] = (float)from[i];
+    largest = largest_bits(x);
+    if (largest >= 0x7f800000u) return (ActGroup){NAN, 0, -1, {0, 0}, 0};
     memcpy(&max, &largest, sizeof max);
+    g.at = (int16_t)lone_column(x, max);
+    if (g.at >= 0) {
+        g.x = x[g.at];
+        x[g.at] = 0;
+        largest = largest_bits(x);
+        memcpy(&max, &largest, sizeof max);
+    }
     if (max < 0x1p-100f) return g;
-    if (largest >= 0x7f800000u) return (ActGroup){NAN, {0, 0, 0}};
     g.d = max / 127.0f;
     float inverse = 127.0f / max;
     for (int i = 0; i < QUANT_GROUP; i++) {
-        q[i] = (int8_t)lrintf((float)x[i] * inverse);
-        g.sum[i / 16] += q[i];
+        q[i] = (int8_t)lrintf(x[i] * inverse);
+        g.sum[i / 16] = (int16_t)(g.sum[i / 16] + q[i]);
     }
-    g.sum[2] = g.sum[0] + g.sum[1];
     return g;
 }
 
@@ -44,12 +69,16 @@ REF(act)
 /* one group's part of an output */
 static float dot_group(const QuantForm *f, const QuantGroup *w, const int8_t *q, const ActGroup *g, float c)
 {
-    for (int h = 0; h < (f->halves ? 2 : 1); h++) {
-        int32_t sum = 0;
-        for (int i = f->halves ? 16 * h : 0; i < (f->halves ? 16 * h + 16 : 32); i++) sum += w->v[i] * q[i];
+    int width = f->halves ? 16 : 32;
+    for (int h = 0; h < 32 / width; h++) {
+        int32_t sum = 0, x = f->halves ? g->sum[h] : g->sum[0] + g->sum[1];
+        for (int i = width * h; i < width * (h + 1); i++) sum += w->v[i] * q[i];
         float t = (float)sum * w->s[h];
-        if (f->min) t = fmaf((float)g->sum[f->halves ? h : 2], -w->m[h], t);
+        if (f->min) t = fmaf((float)x, -w->m[h], t);
         c = fmaf(t, g->d, c);
+        if (g->at < 0 || g->at / width != h) continue;
+        t = (float)w->v[g->at] * w->s[h];
+        c = fmaf(f->min ? t - w->m[h] : t, g->x, c);
     }
     return c;
 }

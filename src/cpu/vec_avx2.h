@@ -241,6 +241,13 @@ static INLINE int32_t w_largest(w16 x)
     z = _mm_max_epi32(z, _mm_shuffle_epi32(z, 0x4e));
     return _mm_cvtsi128_si32(_mm_max_epi32(z, _mm_shuffle_epi32(z, 0xb1)));
 }
+/* a bit for every lane above x, with signs */
+static INLINE uint32_t w_above(w16 a, int32_t x)
+{
+    __m256i v = _mm256_set1_epi32(x);
+    return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(a.lo, v))) |
+           (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(a.hi, v))) << 8;
+}
 /* the low byte of each word, which has no more than a byte with a sign */
 static INLINE void w_store_bytes(void *p, w16 x)
 {

@@ -206,6 +206,8 @@ static INLINE w16 w_round(v16 x) { return _mm512_cvtps_epi32(x); } /* halves to 
 static INLINE v16 w_half(w16 x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); }
 static INLINE int32_t w_sum(w16 x) { return _mm512_reduce_add_epi32(x); }
 static INLINE int32_t w_largest(w16 x) { return _mm512_reduce_max_epi32(x); }
+/* a bit for every lane above x, with signs */
+static INLINE uint32_t w_above(w16 a, int32_t x) { return _mm512_cmpgt_epi32_mask(a, _mm512_set1_epi32(x)); }
 /* the low byte of each word */
 static INLINE void w_store_bytes(void *p, w16 x) { _mm_storeu_si128(p, _mm512_cvtepi32_epi8(x)); }
 /* four bytes at p of each of 16 rows, `row` bytes apart; row < 2^27 */

@@ -41,10 +41,16 @@ typedef struct GemmArgs {
 
 /* ---- products with block types: activations in 8 bits ----
  * A row's columns in groups of 32: x is taken for d * q, d = max |x| / 127 in f32, q = x * (127 / max |x|) rounded, halves to
- * even.  A group whose largest is below 2^-100 is all zeros; one with a number that is infinite or none has d NaN, q 0. */
+ * even.  A column that is more than 8 times as large as every other of its group is kept aside in f32, for it would leave the others
+ * no digits (real models have such columns): its q is 0, and max is that of the others.  A max below 2^-100 gives d and q 0; a
+ * group with a number that is infinite or none has d NaN, q 0 and nothing aside. */
+enum { ACT_ASIDE = 8 };
 typedef struct ActGroup {
     float   d;
-    int32_t sum[3]; /* of q: columns 0 to 15, 16 to 31, all */
+    float   x;      /* what is kept aside */
+    int16_t at;     /* its column in the group; -1: none */
+    int16_t sum[2]; /* of q: columns 0 to 15, 16 to 31 */
+    int16_t unused;
 } ActGroup;
 /* x as H heads of K columns, head h of row t at x + t*x_row + h*x_head; K a multiple of 32.  Items: rows */
 typedef struct ActArgs {
@@ -57,8 +63,9 @@ typedef struct ActArgs {
 
 /* C[m,n] = sum_k A[m,k] B[n,k] (+ bias[n]) for every head, A in 8 bits, B of a block type whose blocks lie along k.
  * B's columns in runs that share a scale s (and a minimum m), 16 or 32 of them (tensor/quant.h); per run ascending:
- *   I = sum v q, X = sum q (integers);  t = I * s;  with minima t = t - X * m;  c = c + t * d
- * each line of floats but the first one fused multiply-add; c from 0, the bias last.
+ *   I = sum v q, X = sum q (integers);  t = I * s;  with minima t = t - X * m;  c = c + t * d;
+ *   and where x of column i of this run is kept aside:  t = v_i * s;  with minima t = t - m;  c = c + t * x
+ * each sum of a product and something is one fused multiply-add; c from 0, the bias last.
  * Items: heads, of each tiles of DOT_TILE_M x DOT_TILE_N, column tiles fastest. */
 enum { DOT_TILE_M = 256, DOT_TILE_N = 32 };
 typedef struct DotArgs {
