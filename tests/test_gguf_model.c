@@ -4,9 +4,8 @@
 #include <unistd.h>
 
 #include "cpu/cpu.h"
-#include "gguflib.h"
+#include "blocklib.h"
 #include "model/model.h"
-#include "quantlib.h"
 #include "testlib.h"
 
 enum { TOKENS_MAX = 64 };
@@ -119,115 +118,12 @@ static void layouts_agree(void **state)
 }
 
 /* ---- models of block types ---- */
-enum { WIDTH = 256, VOCAB = 64, HEADS = 2, EXPERTS = 4 };
-
-static void put_norm(Gguf *g, const char *name, int n)
-{
-    float v[512];
-    for (int i = 0; i < n; i++) v[i] = 1 + 0.01f * (float)(i % 7);
-    put_tensor(g, name, DT_F32, 0, 0, (uint64_t)n, v, (size_t)n * 4);
-}
-
-/* [d0, d1, d2] of type k of QUANT_SCALES, or F32 when k < 0 */
-static void put_random(Gguf *g, Rng *r, int k, const char *name, int d0, int d1, int d2)
-{
-    Dtype    t = k < 0 ? DT_F32 : QUANT_SCALES[k].type;
-    size_t   rows = (size_t)(d0 ? d0 : 1) * (size_t)d1, n = rows * (size_t)(d2 / dtype_info(t)->block), bytes = n * (size_t)dtype_info(t)->block_bytes;
-    uint8_t *data = mem_alloc(bytes);
-    if (k >= 0) quant_random(r, k, data, n);
-    for (size_t i = 0; k < 0 && i < n; i++) {
-        float f = rng_normal(r) / 16;
-        memcpy(data + 4 * i, &f, 4);
-    }
-    put_tensor(g, name, t, (uint64_t)d0, (uint64_t)d1, (uint64_t)d2, data, bytes);
-    mem_free(data);
-}
-
-static uint8_t *dense_model(int k, size_t *n)
-{
-    Gguf g;
-    Rng  r = {7, (uint64_t)(k + 1), 0};
-    gguf_start(&g);
-    put_shape(&g, "llama", WIDTH, HEADS);
-    put_kv_u32(&g, "llama.attention.head_count_kv", 1);
-    put_random(&g, &r, k, "token_embd.weight", 0, VOCAB, WIDTH);
-    put_norm(&g, "output_norm.weight", WIDTH);
-    put_norm(&g, "blk.0.attn_norm.weight", WIDTH);
-    put_norm(&g, "blk.0.ffn_norm.weight", WIDTH);
-    put_random(&g, &r, k, "blk.0.attn_q.weight", 0, WIDTH, WIDTH);
-    put_random(&g, &r, k, "blk.0.attn_k.weight", 0, WIDTH / HEADS, WIDTH);
-    put_random(&g, &r, k, "blk.0.attn_v.weight", 0, WIDTH / HEADS, WIDTH);
-    put_random(&g, &r, k, "blk.0.attn_output.weight", 0, WIDTH, WIDTH);
-    put_random(&g, &r, k, "blk.0.ffn_gate.weight", 0, WIDTH, WIDTH);
-    put_random(&g, &r, k, "blk.0.ffn_up.weight", 0, WIDTH, WIDTH);
-    put_random(&g, &r, k, "blk.0.ffn_down.weight", 0, WIDTH, WIDTH);
-    return gguf_finish(&g, n, NULL); /* no output.weight: tied */
-}
-
-/* latents and value heads of 256, rope 32; k_b and v_b, or kv_b */
-static uint8_t *moe_model(int k, bool whole, size_t *n)
-{
-    static const struct {
-        const char *key;
-        uint32_t    v;
-    } INTS[] = {{"attention.q_lora_rank", 256}, {"attention.kv_lora_rank", 256}, {"rope.dimension_count", 32}, {"expert_count", EXPERTS},
-                {"expert_used_count", 2}, {"expert_shared_count", 1}, {"expert_feed_forward_length", WIDTH}, {"leading_dense_block_count", 0}};
-    Gguf g;
-    Rng  r = {8, (uint64_t)(k + 1), 0};
-    char key[96];
-    gguf_start(&g);
-    put_shape(&g, "deepseek2", WIDTH, HEADS);
-    for (size_t i = 0; i < ARRAY_LEN(INTS); i++) {
-        snprintf(key, sizeof key, "deepseek2.%s", INTS[i].key);
-        put_kv_u32(&g, key, INTS[i].v);
-    }
-    put_kv_u32(&g, "deepseek2.attention.key_length", 256 + 32); /* absorbed and per head the same here */
-    put_kv_u32(&g, "deepseek2.attention.value_length", 256);
-    if (!whole) put_kv_u32(&g, "deepseek2.attention.key_length_mla", 256 + 32);
-    if (!whole) put_kv_u32(&g, "deepseek2.attention.value_length_mla", 256);
-    put_random(&g, &r, k, "token_embd.weight", 0, VOCAB, WIDTH);
-    put_random(&g, &r, k, "output.weight", 0, VOCAB, WIDTH);
-    put_norm(&g, "output_norm.weight", WIDTH);
-    put_norm(&g, "blk.0.attn_norm.weight", WIDTH);
-    put_norm(&g, "blk.0.ffn_norm.weight", WIDTH);
-    put_norm(&g, "blk.0.attn_q_a_norm.weight", 256);
-    put_norm(&g, "blk.0.attn_kv_a_norm.weight", 256);
-    put_norm(&g, "blk.0.exp_probs_b.bias", EXPERTS);
-    put_random(&g, &r, k, "blk.0.attn_q_a.weight", 0, 256, WIDTH);
-    put_random(&g, &r, k, "blk.0.attn_q_b.weight", 0, HEADS * (256 + 32), 256);
-    put_random(&g, &r, k, "blk.0.attn_kv_a_mqa.weight", 0, 256 + 32, WIDTH);
-    if (whole) put_random(&g, &r, k, "blk.0.attn_kv_b.weight", 0, HEADS * (256 + 256), 256);
-    if (!whole) put_random(&g, &r, k, "blk.0.attn_k_b.weight", HEADS, 256, 256);
-    if (!whole) put_random(&g, &r, k, "blk.0.attn_v_b.weight", HEADS, 256, 256);
-    put_random(&g, &r, k, "blk.0.attn_output.weight", 0, WIDTH, HEADS * 256);
-    put_random(&g, &r, -1, "blk.0.ffn_gate_inp.weight", 0, EXPERTS, WIDTH);
-    put_random(&g, &r, k, "blk.0.ffn_gate_exps.weight", EXPERTS, WIDTH, WIDTH);
-    put_random(&g, &r, k, "blk.0.ffn_up_exps.weight", EXPERTS, WIDTH, WIDTH);
-    put_random(&g, &r, k, "blk.0.ffn_down_exps.weight", EXPERTS, WIDTH, WIDTH);
-    put_random(&g, &r, k, "blk.0.ffn_gate_shexp.weight", 0, WIDTH, WIDTH);
-    put_random(&g, &r, k, "blk.0.ffn_up_shexp.weight", 0, WIDTH, WIDTH);
-    put_random(&g, &r, k, "blk.0.ffn_down_shexp.weight", 0, WIDTH, WIDTH);
-    return gguf_finish(&g, n, NULL);
-}
-
-static Model *open_bytes(const uint8_t *b, size_t n, bool decoded)
-{
-    WeightFile *w;
-    Config      c;
-    Model      *m;
-    aha_error   e = {0};
-    ASSERT_OK(weights_open_memory(&w, "made.gguf", b, n, &e), e);
-    ASSERT_OK(config_from_gguf(&c, w, "made.gguf", &e), e);
-    ASSERT_OK(model_bind(&m, &c, w, &(ModelOptions){.decoded = decoded}, &e), e);
-    return m;
-}
-
 static void same_bits(const uint8_t *b, size_t n, const char *what)
 {
     static const int32_t TOKEN[] = {1, 63, 0, 17, 17, 40, 2, 3, 5, 8, 13, 21, 34, 55, 60};
     const Kernels       *k[8];
     int                  n_k = cpu_kernels_all(k, 8), T = ARRAY_LEN(TOKEN);
-    Model               *coded = open_bytes(b, n, false), *plain = open_bytes(b, n, true);
+    Model               *coded = block_model_open(b, n, false), *plain = block_model_open(b, n, true);
     assert_true(dtype_is_coded(coded->embed.dtype) && plain->embed.dtype == DT_F32);
     float *want = logits_of(plain, k[0], TOKEN, T, NULL);
     for (int i = 0; i < T * VOCAB; i++)
@@ -249,7 +145,7 @@ static void block_types(void **state)
     for (int k = 0; k < QUANT_TYPES; k++)
         for (int form = 0; form < 3; form++) {
             size_t   n;
-            uint8_t *b = form == 0 ? dense_model(k, &n) : moe_model(k, form == 1, &n);
+            uint8_t *b = form == 0 ? block_model_dense(k, &n) : block_model_moe(k, form == 1, &n);
             char     what[64];
             snprintf(what, sizeof what, "%s, form %d", dtype_info(QUANT_SCALES[k].type)->name, form);
             same_bits(b, n, what);
@@ -318,9 +214,9 @@ static void frozen(void **state)
     model_free(plain);
     for (int whole = 0; whole < 2; whole++) {
         size_t   n;
-        uint8_t *bytes = moe_model(7 + whole, whole, &n); /* Q4_K, Q5_K */
-        coded = open_bytes(bytes, n, false);
-        plain = open_bytes(bytes, n, true);
+        uint8_t *bytes = block_model_moe(7 + whole, whole, &n); /* Q4_K, Q5_K */
+        coded = block_model_open(bytes, n, false);
+        plain = block_model_open(bytes, n, true);
         check_frozen(coded, plain);
         model_free(coded);
         model_free(plain);
