@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RECIPE_BYTES_MAX = 1 << 20, SHARE_MAX = 1000000, VOCAB_ANY = 1024 /* the tokenizer's is known later */ };
+enum { RECIPE_BYTES_MAX = 1 << 20, SHARE_MAX = 1000000 };
 
 typedef enum ValueType { V_INT, V_COUNT /* 6M, 30k */, V_NUM, V_BOOL, V_STR, V_TASKS, V_VARIANT } ValueType;
 
@@ -52,6 +52,16 @@ static const Key KEYS[] = {
     {"model", "rope_theta", V_NUM, M(rope.theta), 1, 1e12, "base of the rotation's frequencies (10000)"},
     {"model", "route_scale", V_NUM, M(route_scale), 0, 1e3, "factor on the experts' weights (2.5)"},
     {"stage", "from", V_STR, S(from), 0, 0, "the stage whose model it starts from (the one before)"},
+    {"stage", "from_model", V_STR, S(from_model), 0, 0, "grow: a model folder of the recipe's shape and words to start from"},
+    {"stage", "d_model", V_INT, S(grow.d_model), 1, 65536, "grow: width D, a multiple of the one before; 0, or left out: as before"},
+    {"stage", "d_ff", V_INT, S(grow.d_ff), 1, 1 << 20, "grow: feed-forward width F of dense layers"},
+    {"stage", "d_expert", V_INT, S(grow.d_expert), 1, 1 << 20, "grow: width of an expert"},
+    {"stage", "n_head", V_INT, S(grow.n_head), 1, 1024, "grow: heads H"},
+    {"stage", "nope", V_INT, S(grow.nope), 1, 65536, "grow: head size without rotation N"},
+    {"stage", "rope_dim", V_INT, S(grow.rope_dim), 2, 65536, "grow: rotated head size R, a multiple"},
+    {"stage", "v_dim", V_INT, S(grow.v_dim), 1, 65536, "grow: head size of values"},
+    {"stage", "q_lora", V_INT, S(grow.q_lora), 1, 65536, "grow: query latent Q, a multiple"},
+    {"stage", "kv_lora", V_INT, S(grow.kv_lora), 1, 65536, "grow: key-value latent C"},
     {"stage", "tasks", V_TASKS, S(tasks), 0, 0, "tasks and their shares: countdown3:3 equation:1"},
     {"stage", "tasks_end", V_TASKS, S(tasks_end), 0, 0, "pretrain, grpo: the shares move to these, linearly until the stage's end"},
     {"stage", "variant", V_VARIANT, S(variant), 0, 0, "free: worded as people type; eval only: wording or large, unlike all that training shows"},
@@ -105,7 +115,7 @@ const RecipeKey *recipe_keys(int *n)
     return out;
 }
 
-static const char *const STAGE_KIND[STAGE_COUNT] = {"pretrain", "sft", "grpo", "sample", "eval"};
+static const char *const STAGE_KIND[STAGE_COUNT] = {"pretrain", "sft", "grpo", "grow", "sample", "eval"};
 const char *stage_kind_name(StageKind k)
 {
     return k >= 0 && k < STAGE_COUNT ? STAGE_KIND[k] : "?";
@@ -286,7 +296,7 @@ static int open_section(Recipe *r, const Line *l, char *inner, const char **sect
         *section = "stage";
         return 0;
     }
-    return error_set(e, AHA_ERR_FORMAT, "%s:%d: unknown section [%s]: expected model, pretrain, sft, grpo, sample or eval", l->what,
+    return error_set(e, AHA_ERR_FORMAT, "%s:%d: unknown section [%s]: expected model, pretrain, sft, grpo, grow, sample or eval", l->what,
                      l->number, inner);
 }
 
@@ -342,7 +352,7 @@ static int check_tasks(const Stage *s, const char *what, aha_error *e)
 {
     const Task *task[TASKS_MAX];
     int         n = stage_tasks(s, task);
-    if (s->kind != STAGE_SFT && s->tasks.n == 0) return error_set(e, AHA_ERR_FORMAT, "%s: stage %s names no tasks", what, s->name);
+    if (s->kind != STAGE_SFT && s->kind != STAGE_GROW && s->tasks.n == 0) return error_set(e, AHA_ERR_FORMAT, "%s: stage %s names no tasks", what, s->name);
     if (s->tasks_end.n && s->kind != STAGE_PRETRAIN && s->kind != STAGE_GRPO)
         return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has tasks_end, which only pretrain and grpo stages move to", what, s->name);
     if (s->variant > VARIANT_FREE && s->kind != STAGE_EVAL)
@@ -360,6 +370,19 @@ static bool asks(const Stage *s)
     return s->kind == STAGE_GRPO || s->kind == STAGE_SAMPLE || s->kind == STAGE_EVAL || s->eval_every > 0;
 }
 
+/* A stage that grows has something to grow from; no other stage has widths. */
+static int check_grow(const Recipe *r, const Stage *s, const char *what, aha_error *e)
+{
+    static const Widths none;
+    bool                asks = s->from_model[0] || memcmp(&s->grow, &none, sizeof none) != 0;
+    if (s->kind != STAGE_GROW && asks) return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has from_model or widths, which are for grow stages", what, s->name);
+    if (s->kind != STAGE_GROW || s->from_model[0]) return 0;
+    const Stage *from = recipe_source(r, s);
+    if (!from || !stage_leaves_model(from->kind))
+        return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has no model to grow: from = a stage that trains one, or from_model = a folder", what, s->name);
+    return 0;
+}
+
 /* What single keys cannot say. */
 static int check(const Recipe *r, const char *what, aha_error *e)
 {
@@ -371,7 +394,7 @@ static int check(const Recipe *r, const char *what, aha_error *e)
         bool         found = !s->from[0];
         for (int j = 0; j < i; j++) found = found || strcmp(s->from, r->stage[j].name) == 0;
         if (!found) return error_set(e, AHA_ERR_FORMAT, "%s: stage %s comes from %s, which is no stage before it", what, s->name, s->from);
-        if (check_tasks(s, what, e)) return AHA_ERR_FORMAT;
+        if (check_tasks(s, what, e) || check_grow(r, s, what, e)) return AHA_ERR_FORMAT;
         if (s->kind == STAGE_PRETRAIN && s->tokens == 0)
             return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has no budget: tokens = ...", what, s->name);
         if ((s->kind == STAGE_SFT || s->kind == STAGE_SAMPLE) && !s->file[0])
@@ -386,27 +409,6 @@ static int check(const Recipe *r, const char *what, aha_error *e)
             return error_set(e, AHA_ERR_FORMAT, "%s: stage %s has %d minibatches for %d questions", what, s->name, s->minibatches, s->questions);
     }
     return 0;
-}
-
-/* The border of model files judges: what it would refuse to read is not trained either. */
-int recipe_check_model(const Recipe *r, const char *what, aha_error *e)
-{
-    Config c = r->model, again;
-    char  *text;
-    int    rc;
-    bool   trains = false;
-    for (int i = 0; i < r->n_stage; i++)
-        trains = trains || r->stage[i].kind == STAGE_PRETRAIN || r->stage[i].kind == STAGE_SFT || r->stage[i].kind == STAGE_GRPO;
-    if (!trains) return 0;
-    if (c.max_pos < r->context) /* said here, and not by the first stage that asks the model */
-        return error_set(e, AHA_ERR_FORMAT, "%s: max_pos is %d, expected at least the context of %d", what, c.max_pos, r->context);
-    if (c.n_dense_first > c.n_layer)
-        return error_set(e, AHA_ERR_FORMAT, "%s: n_dense_first is %d, expected at most n_layer, %d", what, c.n_dense_first, c.n_layer);
-    c.vocab = VOCAB_ANY;
-    if ((rc = config_write(&c, r->save_type, &text, e)) != 0) return rc;
-    rc = config_parse(&again, text, strlen(text), "[model] as config.json", e);
-    mem_free(text);
-    return rc ? error_prefix(e, rc, "%s", what) : 0;
 }
 
 int recipe_parse(Recipe *r, const char *text, size_t n, const char *what, aha_error *e)

@@ -3,6 +3,7 @@
 #define AHA_LEARN_RECIPE_H
 
 #include "../format/format.h"
+#include "grow.h"
 #include "task.h"
 #include "trainer.h"
 
@@ -12,6 +13,7 @@ typedef enum StageKind {
     STAGE_PRETRAIN, /* generated corpus, loss on every token */
     STAGE_SFT,      /* a JSONL file of samples, loss on the reply */
     STAGE_GRPO,     /* reinforcement learning with rule-checked rewards */
+    STAGE_GROW,     /* a wider model that computes the same function */
     STAGE_SAMPLE,   /* writes the model's own verified answers to a JSONL file: for filtered SFT and distillation */
     STAGE_EVAL,     /* accuracy on held-out problems */
     STAGE_COUNT
@@ -27,6 +29,8 @@ typedef struct Stage {
     char      name[48];
     StageKind kind;
     char      from[48]; /* the stage whose model it starts from; empty: the one before */
+    char      from_model[256]; /* grow: a folder of the recipe's shape and words instead */
+    Widths    grow;
     TaskMix   tasks, tasks_end; /* pretrain, grpo: shares move from the first to the second; n 0: they stay */
     Variant   variant;  /* FREE anywhere; eval: any */
     /* training */
@@ -72,6 +76,14 @@ int  recipe_read(Recipe *r, const char *path, aha_error *e);
 int  recipe_parse(Recipe *r, const char *text, size_t n, const char *what, aha_error *e);
 /* Whether a model of that shape can be made, saved and opened again; recipe_read asks it of every recipe that trains. */
 int  recipe_check_model(const Recipe *r, const char *what, aha_error *e);
+/* Whether such a stage leaves a model: those that train, and grow. */
+bool stage_leaves_model(StageKind k);
+/* The stage that s starts from, or NULL: random weights, or a folder. */
+const Stage *recipe_source(const Recipe *r, const Stage *s);
+/* The shape of the model that a stage leaves or asks, of a recipe that was checked; vocab is the tokenizer's to say.  s NULL: [model]. */
+Config stage_model(const Recipe *r, const Stage *s);
+/* Of the last stage that leaves one. */
+Config recipe_last_model(const Recipe *r);
 void recipe_free(Recipe *r);
 /* The tasks that a stage names, each once; how many. */
 int  stage_tasks(const Stage *s, const Task *out[TASKS_MAX]);

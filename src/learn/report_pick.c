@@ -8,7 +8,7 @@
 
 bool report_trains(const Track *t)
 {
-    return t->kind == STAGE_PRETRAIN || t->kind == STAGE_SFT || t->kind == STAGE_GRPO;
+    return stage_leaves_model(t->kind);
 }
 
 const char *report_kind_words(StageKind k)
@@ -17,6 +17,7 @@ const char *report_kind_words(StageKind k)
     case STAGE_PRETRAIN: return "pretraining";
     case STAGE_SFT: return "supervised fine-tuning";
     case STAGE_GRPO: return "reinforcement learning (GRPO)";
+    case STAGE_GROW: return "grown: wider, the same function";
     case STAGE_SAMPLE: return "writes its own verified answers";
     case STAGE_EVAL: return "measurement";
     default: return "unknown kind";

@@ -184,8 +184,9 @@ static void facts(Buf *b, const Report *r)
         tokens += isfinite(r->track[i].tokens) ? r->track[i].tokens : 0;
         seconds += isfinite(r->track[i].seconds) ? r->track[i].seconds : 0;
     }
+    Config shape = recipe_last_model(&r->recipe);
     buf_str(b, "<dl class=tiles>");
-    if (r->has_recipe) fact_shape(b, &r->recipe.model);
+    if (r->has_recipe) fact_shape(b, &shape);
     if (isfinite(r->parameters)) {
         buf_fmt(b, "<div><dt>Parameters</dt><dd>%s", num_si(NUM_TMP, r->parameters));
         if (isfinite(r->active)) buf_fmt(b, ", %s active per token", num_si(NUM_TMP, r->active));

@@ -80,17 +80,6 @@ const Task *stage_pick_task(const Stage *s, double progress, double u)
     return task ? task : first->task[first->n - 1]; /* rounding */
 }
 
-const Stage *stage_source(const Run *r, const Stage *s)
-{
-    const Stage *prev = NULL;
-    for (int i = 0; i < r->recipe.n_stage && &r->recipe.stage[i] != s; i++) {
-        const Stage *p = &r->recipe.stage[i];
-        bool         trains = p->kind == STAGE_PRETRAIN || p->kind == STAGE_SFT || p->kind == STAGE_GRPO;
-        if (s->from[0] ? strcmp(p->name, s->from) == 0 : trains) prev = p;
-    }
-    return prev;
-}
-
 int stage_dir(const Run *r, const Stage *s, char *out, size_t cap, aha_error *e)
 {
     return path_join(out, cap, r->dir, s->name, e);
@@ -107,9 +96,9 @@ double lr_factor(const Stage *s, int64_t step, double progress)
 static int load_start(Training *t, aha_error *e)
 {
     Run         *r = t->run;
-    const Stage *from = stage_source(r, t->st);
+    const Stage *from = recipe_source(&r->recipe, t->st);
     char         path[2048];
-    Config       cfg = r->recipe.model;
+    Config       cfg = stage_model(&r->recipe, t->st);
     int          rc;
     cfg.vocab = tokenizer_vocab(r->tok);
     rc = model_init_random(&t->m, &cfg, NULL, r->seed, e);
@@ -181,20 +170,24 @@ static int write_folder(const Run *r, const Stage *s, const Model *m, aha_error 
     return rc;
 }
 
-int training_end(Training *t, aha_error *e)
+int stage_write(Run *r, const Stage *s, const Model *m, aha_error *e)
 {
-    Run *r = t->run;
     Buf  b = {0};
     char path[2048];
     int  rc;
-    snprintf(path, sizeof path, "%s/%s.safetensors", r->checkpoint_dir, t->st->name);
+    snprintf(path, sizeof path, "%s/%s.safetensors", r->checkpoint_dir, s->name);
     rc = dir_make(r->checkpoint_dir, e);
-    if (rc == 0) rc = weights_save_f32(t->m, path, e);
-    if (rc == 0) rc = write_folder(r, t->st, t->m, e);
+    if (rc == 0) rc = weights_save_f32(m, path, e);
+    if (rc == 0) rc = write_folder(r, s, m, e);
     buf_fmt(&b, "\"tokens\":%lld", (long long)r->state.tokens);
-    if (rc == 0) rc = run_log(r, t->st, "done", r->state.step, &b, e);
+    if (rc == 0) rc = run_log(r, s, "done", r->state.step, &b, e);
     buf_free(&b);
     return rc;
+}
+
+int training_end(Training *t, aha_error *e)
+{
+    return stage_write(t->run, t->st, t->m, e);
 }
 
 void training_free(Training *t)
@@ -318,7 +311,7 @@ static int log_start(Run *r, aha_error *e)
 {
     Buf       b = {0};
     char      date[32] = "";
-    Config    c = r->recipe.model;
+    Config    c = recipe_last_model(&r->recipe);
     int64_t   active, all;
     time_t    now = (time_t)time_unix();
     struct tm tm;
@@ -373,6 +366,7 @@ static int run_stage(Run *r, Stage *s, aha_error *e)
     case STAGE_PRETRAIN:
     case STAGE_SFT: return stage_lm(r, s, e);
     case STAGE_GRPO: return stage_grpo(r, s, e);
+    case STAGE_GROW: return stage_grow(r, s, e);
     case STAGE_SAMPLE: return stage_sample(r, s, e);
     default: return stage_eval(r, s, e);
     }

@@ -50,6 +50,8 @@ int  training_tick(Training *t, bool first, aha_error *e);
 int  training_stop(Training *t, aha_error *e);
 /* Writes the stage's model folder and its f32 weights; the state moves to the next stage. */
 int  training_end(Training *t, aha_error *e);
+/* The same of a model that no trainer holds. */
+int  stage_write(Run *r, const Stage *s, const Model *m, aha_error *e);
 void training_free(Training *t);
 /* The rate's factor: warm-up by steps, then 1, then linear to lr_min over the last `decay` share of progress in [0,1]. */
 double lr_factor(const Stage *s, int64_t step, double progress);
@@ -65,8 +67,7 @@ int stage_lm(Run *r, const Stage *s, aha_error *e);     /* pretrain and sft: sta
 int stage_grpo(Run *r, const Stage *s, aha_error *e);   /* stage_grpo.c */
 int stage_sample(Run *r, const Stage *s, aha_error *e); /* stage_eval.c */
 int stage_eval(Run *r, const Stage *s, aha_error *e);   /* stage_eval.c */
-/* The stage that s starts from, or NULL for random weights. */
-const Stage *stage_source(const Run *r, const Stage *s);
+int stage_grow(Run *r, const Stage *s, aha_error *e);   /* stage_grow.c */
 /* The stage's folder of the run: DIR/NAME. */
 int stage_dir(const Run *r, const Stage *s, char *out, size_t cap, aha_error *e);
 

@@ -18,7 +18,7 @@ typedef struct Asking {
 static int asking_open(Asking *a, Run *r, const Stage *s, aha_error *e)
 {
     EngineOptions o = {.seqs_max = 512, .batch_max = 1024, .chunk = 1024, .ctx_max = r->recipe.context};
-    const Stage  *from = stage_source(r, s);
+    const Stage  *from = recipe_source(&r->recipe, s);
     char          dir[2048];
     int           rc;
     memset(a, 0, sizeof *a);
