@@ -228,7 +228,6 @@ static INLINE v16 single_sum(const Panel *p, const ActGroup *g, const int runs, 
     return acc;
 }
 
-/* The following sixteen rows lie behind these in one piece, and are asked for as these are read, up to `end`. */
 /* A block in which a column is kept aside goes through a panel of sixteen rows. */
 static __attribute__((noinline)) v16 single_aside(Dtype type, const uint8_t *b, int64_t row, int n, const int8_t *q, const ActGroup *g, v16 acc)
 {
@@ -254,29 +253,39 @@ static INLINE bool any_aside(const ActGroup *g, int n)
     return at != -1;
 }
 
-typedef v16 SingleFn(const uint8_t *b, int64_t row, int K, const int8_t *q, const ActGroup *g, const uint8_t *end);
+/* Into the first cache what the next sixteen rows begin with: no hardware foresees where they do (1,536 columns of Q4_K: 19 ->
+ * 21 GB/s a core). */
+static INLINE void begin_rows(const uint8_t *b, int64_t row)
+{
+    for (int r = 0; r < 16; r++) {
+        UNROLL
+        for (int i = 0; i < 2; i++) __builtin_prefetch(b + r * row + 64 * i, 0, 3);
+    }
+}
+
+typedef v16 SingleFn(const uint8_t *b, int64_t row, int K, const int8_t *q, const ActGroup *g);
 #define X(name, type, block, halves, min, lift)                                                                       \
-    static v16 single_##name(const uint8_t *b, int64_t row, int K, const int8_t *q, const ActGroup *g, const uint8_t *end) \
+    static v16 single_##name(const uint8_t *b, int64_t row, int K, const int8_t *q, const ActGroup *g)                \
     {                                                                                                                 \
         enum { WIDTH = (halves) ? 16 : 32, RUNS = (block) / WIDTH };                                                  \
         const int bytes = dtype_info(type)->block_bytes;                                                              \
         _Alignas(64) float s[16 * RUNS], m[16 * RUNS];                                                                \
-        const uint8_t *next = b + 16 * row;                                                                           \
+        const uint8_t *ahead = b + 16 * row;                                                                          \
         v16            acc = v_zero();                                                                                \
-        for (int k = 0; k < K; k += block, b += bytes, q += block, g += (block) / QUANT_GROUP) {                          \
+        const uint8_t *next = ahead;                                                                                  \
+        for (int k = 0; k < K; k += block, b += bytes, q += block, g += (block) / QUANT_GROUP, ahead += 16 * bytes) {     \
             if (__builtin_expect(any_aside(g, (block) / QUANT_GROUP), 0)) {                                           \
                 acc = single_aside(type, b, row, block, q, g, acc);                                                   \
                 continue;                                                                                             \
             }                                                                                                         \
             w16   sum[RUNS];                                                                                          \
-            Panel p = {NULL, s, m, 16, sum, q, WIDTH, (lift) == 128};                                                 \
+            Panel p = {NULL, s, m, 16, sum, q, WIDTH, (lift) == 128, b, ahead};                                       \
             UNROLL                                                                                                    \
             for (int r = 0; r < RUNS; r++) sum[r] = w_zero();                                                         \
-            dot_prefetch(next, end, 16 * bytes);                                                                      \
-            next += 16 * bytes;                                                                                       \
             unpack_##name(&p, b, row);                                                                                \
             acc = single_sum(&p, g, RUNS, halves, min, lift, acc);                                                    \
         }                                                                                                             \
+        begin_rows(next, row);                                                                                        \
         return acc;                                                                                                   \
     }
 QUANT_FORMS(X)
@@ -338,7 +347,7 @@ static void dot_single(const DotArgs *a, int64_t head, int64_t m, int64_t n0, in
     const uint8_t *b = a->b + head * a->b_head;
     float         *c = a->c + m * a->c_row + head * a->c_head;
     for (; n0 + 16 <= n1 && a->b_row < 1 << 27; n0 += 16) {
-        v16 sum = single(b + n0 * a->b_row, a->b_row, a->K, a->q + at, a->g + at / QUANT_GROUP, b + n1 * a->b_row);
+        v16 sum = single(b + n0 * a->b_row, a->b_row, a->K, a->q + at, a->g + at / QUANT_GROUP);
         v_store(c + n0, a->bias ? v_add(sum, v_load(a->bias + n0)) : sum);
     }
     if (n0 < n1) dot_block(a, head, m, m + 1, n0, n1, scratch);

@@ -26,7 +26,18 @@ typedef struct Panel {
     const int8_t *q;     /* A's row */
     int           width; /* of a run */
     bool          wide;
+    const uint8_t *block, *ahead; /* where sixteen rows' blocks begin, and bytes that are asked for as these are read */
 } Panel;
+
+/* Sixteen bytes of sixteen rows.  The rows after them lie in one piece of memory, of which 256 bytes are asked for: a few lines at
+ * a time, for many at once would hold up the loads. */
+static INLINE void take(const Panel *p, const uint8_t *b, int64_t row, w16 out[4])
+{
+    w_rows(b, row, out);
+    if (!p->sum) return;
+    UNROLL
+    for (int i = 0; i < 4; i++) __builtin_prefetch(p->ahead + 16 * (b - p->block) + 64 * i, 0, 2);
+}
 
 static INLINE void put(const Panel *p, int k4, w16 x)
 {
@@ -67,7 +78,7 @@ static INLINE w16 w_spread4(w16 x)
 static INLINE void put_nibbles(const Panel *p, const uint8_t *qs, int64_t row)
 {
     w16 q[4];
-    w_rows(qs, row, q);
+    take(p, qs, row, q);
     UNROLL
     for (int j = 0; j < 4; j++) {
         put(p, j, w_mask(q[j], 15));
@@ -80,7 +91,7 @@ static INLINE void put_looked_up(const Panel *p, const uint8_t *qs, int64_t row,
     uint8_t table[16];
     w16     q[4];
     for (int i = 0; i < 16; i++) table[i] = (uint8_t)(value[i] + lift);
-    w_rows(qs, row, q);
+    take(p, qs, row, q);
     UNROLL
     for (int j = 0; j < 4; j++) {
         put(p, j, w_lookup(table, w_mask(q[j], 15)));
@@ -91,7 +102,7 @@ static INLINE void put_looked_up(const Panel *p, const uint8_t *qs, int64_t row,
 static INLINE void put_fives(const Panel *p, const uint8_t *qs, w16 high, int64_t row)
 {
     w16 q[4];
-    w_rows(qs, row, q);
+    take(p, qs, row, q);
     UNROLL
     for (int j = 0; j < 4; j++) {
         w16 low = w_and(w_shr(high, 4 * j), w_set(15)), top = w_and(w_shr(high, 16 + 4 * j), w_set(15));
@@ -132,7 +143,7 @@ static INLINE void unpack_q8_0(const Panel *p, const uint8_t *b, int64_t row)
     put_scale(p, 0, w_half(w_word(b, row)));
     UNROLL
     for (int h = 0; h < 2; h++) {
-        w_rows(b + 2 + 16 * h, row, q);
+        take(p, b + 2 + 16 * h, row, q);
         UNROLL
         for (int j = 0; j < 4; j++) put(p, 4 * h + j, w_xor(q[j], w_set((int)0x80808080)));
     }
@@ -159,7 +170,7 @@ static INLINE void unpack_mxfp4(const Panel *p, const uint8_t *b, int64_t row)
 static INLINE void put_scales_mins(const Panel *p, const uint8_t *b, int64_t row)
 {
     w16 w[4];
-    w_rows(b, row, w);
+    take(p, b, row, w);
     v16 d = w_half(w[0]), dmin = w_half(w_shr(w[0], 16));
     w16 six = w_set(0x3f3f3f3f), low = w_set(0x0f0f0f0f), top = w_set(0x30303030);
     w16 scale[2] = {w_and(w[1], six), w_or(w_and(w[3], low), w_and(w_shr(w[1], 2), top))};
@@ -176,7 +187,7 @@ static INLINE void unpack_q4_k(const Panel *p, const uint8_t *b, int64_t row)
     UNROLL
     for (int c = 0; c < 8; c++) { /* 16 bytes: half of a pair of groups */
         w16 q[4];
-        w_rows(b + 16 + 16 * c, row, q);
+        take(p, b + 16 + 16 * c, row, q);
         UNROLL
         for (int j = 0; j < 4; j++) {
             int k4 = 16 * (c / 2) + 4 * (c % 2) + j;
@@ -189,12 +200,12 @@ static INLINE void unpack_q5_k(const Panel *p, const uint8_t *b, int64_t row)
 {
     w16 high[8];
     put_scales_mins(p, b, row);
-    w_rows(b + 16, row, high);
-    w_rows(b + 32, row, high + 4);
+    take(p, b + 16, row, high);
+    take(p, b + 32, row, high + 4);
     UNROLL
     for (int c = 0; c < 8; c++) {
         w16 q[4];
-        w_rows(b + 48 + 16 * c, row, q);
+        take(p, b + 48 + 16 * c, row, q);
         UNROLL
         for (int j = 0; j < 4; j++) {
             int g = c / 2 * 2, k4 = 8 * g + 4 * (c % 2) + j;
@@ -209,7 +220,7 @@ static INLINE void unpack_q6_k(const Panel *p, const uint8_t *b, int64_t row)
 {
     w16 sc[4];
     v16 d = w_half(w_shr(w_word(b + 206, row), 16));
-    w_rows(b + 192, row, sc);
+    take(p, b + 192, row, sc);
     UNROLL
     for (int i = 0; i < 16; i++) { /* signed bytes */
         w16 x = w_and(w_shr(sc[i / 4], 8 * (i % 4)), w_set(255));
@@ -219,9 +230,9 @@ static INLINE void unpack_q6_k(const Panel *p, const uint8_t *b, int64_t row)
     for (int c = 0; c < 4; c++) { /* 16 columns of four groups: half h, part of 16 bytes i */
         int h = c / 2, i = c % 2;
         w16 low[4], low2[4], high[4];
-        w_rows(b + 64 * h + 16 * i, row, low);
-        w_rows(b + 64 * h + 32 + 16 * i, row, low2);
-        w_rows(b + 128 + 32 * h + 16 * i, row, high);
+        take(p, b + 64 * h + 16 * i, row, low);
+        take(p, b + 64 * h + 32 + 16 * i, row, low2);
+        take(p, b + 128 + 32 * h + 16 * i, row, high);
         UNROLL
         for (int j = 0; j < 4; j++) {
             int k4 = 32 * h + 4 * i + j;
@@ -236,7 +247,7 @@ static INLINE void unpack_q2_k(const Panel *p, const uint8_t *b, int64_t row)
 {
     w16 sc[4], dd = w_word(b + 80, row);
     v16 d = w_half(dd), dmin = w_half(w_shr(dd, 16));
-    w_rows(b, row, sc);
+    take(p, b, row, sc);
     UNROLL
     for (int i = 0; i < 16; i++) {
         put_scale(p, i, v_mul(d, w_small(sc[i / 4], 8 * (i % 4), 4)));
@@ -245,7 +256,7 @@ static INLINE void unpack_q2_k(const Panel *p, const uint8_t *b, int64_t row)
     UNROLL
     for (int c = 0; c < 4; c++) {
         w16 q[4];
-        w_rows(b + 16 + 16 * c, row, q);
+        take(p, b + 16 + 16 * c, row, q);
         UNROLL
         for (int j = 0; j < 4; j++)
             for (int g = 0; g < 4; g++) put(p, 32 * (c / 2) + 8 * g + 4 * (c % 2) + j, w_mask(w_shr(q[j], 2 * g), 3));
@@ -254,7 +265,7 @@ static INLINE void unpack_q2_k(const Panel *p, const uint8_t *b, int64_t row)
 static INLINE void unpack_q3_k(const Panel *p, const uint8_t *b, int64_t row)
 {
     w16 sc[4], high[8];
-    w_rows(b + 94, row, sc); /* two bytes of qs, 12 of scales, d */
+    take(p, b + 94, row, sc); /* two bytes of qs, 12 of scales, d */
     v16 d = w_half(w_shr(sc[3], 16));
     w16 s0 = w_or(w_shr(sc[0], 16), w_shl(sc[1], 16)), s1 = w_or(w_shr(sc[1], 16), w_shl(sc[2], 16));
     w16 pairs = w_or(w_shr(sc[2], 16), w_shl(sc[3], 16));
@@ -264,12 +275,12 @@ static INLINE void unpack_q3_k(const Panel *p, const uint8_t *b, int64_t row)
         w16 top = w_and(w_shr(pairs, 8 * (i % 4) + 2 * (i / 4)), w_set(3));
         put_scale(p, i, v_mul(d, v_sub(w_float(w_or(low, w_shl(top, 4))), v_set(32))));
     }
-    w_rows(b, row, high);
-    w_rows(b + 16, row, high + 4);
+    take(p, b, row, high);
+    take(p, b + 16, row, high + 4);
     UNROLL
     for (int c = 0; c < 4; c++) {
         w16 q[4];
-        w_rows(b + 32 + 16 * c, row, q);
+        take(p, b + 32 + 16 * c, row, q);
         UNROLL
         for (int j = 0; j < 4; j++)
             for (int g = 0; g < 4; g++) { /* bit 4 (c / 2) + g of hmask is worth 4 */
@@ -487,7 +498,7 @@ static INLINE void unpack_tq1_0(const Panel *p, const uint8_t *b, int64_t row)
 {
     w16 q[13]; /* the last is four bytes, then two of d */
     v16 d = w_half(w_shr(w_word(b + 50, row), 16));
-    for (int i = 0; i < 3; i++) w_rows(b + 16 * i, row, q + 4 * i);
+    for (int i = 0; i < 3; i++) take(p, b + 16 * i, row, q + 4 * i);
     q[12] = w_word(b + 48, row);
     for (int g = 0; g < 8; g++) put_scale(p, g, d);
     UNROLL

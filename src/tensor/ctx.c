@@ -122,6 +122,54 @@ void ctx_run(Ctx *c, KernelFn *fn, const void *args, int64_t n, int64_t grain, s
         pool_run(c->pool, (int)((n + grain - 1) / grain), run_task, &r);
 }
 
+typedef struct PartsArgs {
+    const RunPart *part;
+    int            n_parts, threads, tasks;
+    int64_t        n; /* items of all */
+    uint8_t       *scratch;
+    size_t         scratch_bytes;
+} PartsArgs;
+
+/* the first item of a task, of `tasks` or, when there are four rounds of them, of shares of 1/2, 1/4, 1/8 and 1/8 */
+static int64_t task_start(const PartsArgs *r, int task)
+{
+    static const int BEFORE[] = {0, 4, 6, 7, 8}; /* eighths */
+    int              round = task / r->threads, i = task % r->threads;
+    if (r->tasks != 4 * r->threads) return r->n * task / r->tasks;
+    if (round == 4) return r->n;
+    return r->n * (BEFORE[round] * r->threads + (BEFORE[round + 1] - BEFORE[round]) * i) / (8 * (int64_t)r->threads);
+}
+
+static void parts_task(void *arg, int task, int worker)
+{
+    const PartsArgs *r = arg;
+    int64_t          from = task_start(r, task), to = task_start(r, task + 1);
+    for (int p = 0; p < r->n_parts; p++) {
+        int64_t n = r->part[p].n, i0 = from > 0 ? from : 0, i1 = to < n ? to : n;
+        if (i0 < i1) r->part[p].fn(r->part[p].args, i0, i1, r->scratch + (size_t)worker * r->scratch_bytes);
+        from -= n;
+        to -= n;
+    }
+}
+
+void ctx_run_parts(Ctx *c, const RunPart *part, int n_parts, int64_t least, size_t scratch_bytes)
+{
+    PartsArgs r = {part, n_parts, pool_threads(c->pool), 0, 0, c->scratch, c->scratch_bytes};
+    if (ctx_failed(c)) return;
+    for (int p = 0; p < n_parts; p++) r.n += part[p].n;
+    if (r.n > 0) ctx_scratch(c, scratch_bytes);
+    if (r.n <= 0 || ctx_dry(c)) return;
+    if (scratch_bytes > c->scratch_bytes) {
+        ctx_fail(c, AHA_ERR_INTERNAL, "a kernel wants %zu bytes of scratch memory, the dry run saw %zu", scratch_bytes, c->scratch_bytes);
+        return;
+    }
+    int64_t even = least > 0 ? r.n / least : r.n;
+    r.tasks = even >= 8 * (int64_t)r.threads ? 4 * r.threads : even < 1 ? 1 : even < 2 * r.threads ? (int)even : 2 * r.threads;
+    if (r.threads == 1) r.tasks = 1;
+    if (r.tasks == 1) parts_task(&r, 0, 0);
+    else pool_run(c->pool, r.tasks, parts_task, &r);
+}
+
 Tensor tensor_new(Ctx *c, int rows, int cols)
 {
     Tensor t = {NULL, rows, cols, cols};

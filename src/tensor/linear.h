@@ -20,6 +20,12 @@ void act_fill(Ctx *c, const Act *a, int64_t x_head, int t0, int T, int H, int K)
 /* rows from t0 on */
 Act  act_rows(const Act *a, int t0, int HK);
 
+/* Products with weights that want a in 8 bits: put together, they run as one. */
+enum { DOTS_MAX = 32 };
+DotArgs dot_args(const Act *a, int T, const Weight *w, const real *bias, real *y, int y_row);
+int64_t dot_items(const DotArgs *a);
+void    dot_run_all(Ctx *c, const DotArgs *a, int n); /* n at most DOTS_MAX */
+
 /* y [T, w.rows] = x [T, w.cols] W^T + bias */
 void linear_rows(Ctx *c, const Act *x, int T, const Weight *w, const real *bias, real *y, int y_row);
 /* Tells the context's observer, where there is one, what w is about to be multiplied with. */

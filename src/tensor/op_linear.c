@@ -81,18 +81,32 @@ Act act_rows(const Act *a, int t0, int HK)
     return (Act){a->x + t0 * a->x_row, a->x_row, a->q ? a->q + at : NULL, a->g ? a->g + at / QUANT_GROUP : NULL};
 }
 
-/* A task streams a piece of memory of some size; with many rows its arithmetic is enough. */
-static void run_dot(Ctx *c, const DotArgs *a)
+int64_t dot_items(const DotArgs *a)
 {
-    int64_t rows = (a->M + DOT_TILE_M - 1) / DOT_TILE_M, tiles = a->H * rows * ((a->N + DOT_TILE_N - 1) / DOT_TILE_N);
-    int64_t grain = 1 + (1 << 17) / (a->b_row * DOT_TILE_N * (1 + a->M / 8) + 1), most = tiles / (2 * pool_threads(c->pool));
-    if (a->M > 0 && a->N > 0) ctx_run(c, c->k->dot, a, tiles, grain < most ? grain : most, dot_scratch());
+    if (a->M <= 0 || a->N <= 0) return 0;
+    return (int64_t)a->H * ((a->M + DOT_TILE_M - 1) / DOT_TILE_M) * ((a->N + DOT_TILE_N - 1) / DOT_TILE_N);
+}
+
+void dot_run_all(Ctx *c, const DotArgs *a, int n)
+{
+    RunPart part[DOTS_MAX];
+    int64_t least = 1;
+    for (int i = 0; i < n; i++) { /* a task should be worth 16 KB of weights at least, times rows some ten microseconds */
+        part[i] = (RunPart){c->k->dot, &a[i], dot_items(&a[i])};
+        least = 1 + (1 << 14) / (a[i].b_row * DOT_TILE_N * (1 + a[i].M / 8) + 1);
+    }
+    ctx_run_parts(c, part, n, least, dot_scratch());
 }
 
 static size_t row_bytes(const Weight *w)
 {
     const DtypeInfo *d = dtype_info(w->dtype);
     return (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
+}
+
+DotArgs dot_args(const Act *a, int T, const Weight *w, const real *bias, real *y, int y_row)
+{
+    return (DotArgs){T, w->rows, w->cols, 1, a->q, a->g, w->data, w->dtype, (int64_t)row_bytes(w), 0, y, y_row, 0, bias};
 }
 
 void linear_rows(Ctx *c, const Act *x, int T, const Weight *w, const real *bias, real *y, int y_row)
@@ -106,8 +120,8 @@ void linear_rows(Ctx *c, const Act *x, int T, const Weight *w, const real *bias,
         a = act_new(c, a.x, a.x_row, T, 1, w->cols);
         act_fill(c, &a, 0, 0, T, 1, w->cols);
     }
-    DotArgs d = {T, w->rows, w->cols, 1, a.q, a.g, w->data, w->dtype, (int64_t)row_bytes(w), 0, y, y_row, 0, bias};
-    run_dot(c, &d);
+    DotArgs d = dot_args(&a, T, w, bias, y, y_row);
+    dot_run_all(c, &d, 1);
 }
 
 typedef struct LinearNode {
@@ -129,13 +143,18 @@ static void linear_back(Ctx *c, const TapeNode *node)
     }
 }
 
-static Tensor linear_act(Ctx *c, Tensor x, const Act *a, const Weight *w, const Weight *bias)
+static void check_linear(Ctx *c, Tensor x, const Weight *w)
 {
-    Tensor y = tensor_new(c, x.rows, w->rows);
     if (x.cols != w->cols)
         ctx_fail(c, AHA_ERR_INTERNAL, "linear: %d columns into %s [%d, %d]", x.cols, w->name, w->rows, w->cols);
     linear_watch(c, w, 0, false, x.data, x.stride, x.rows);
-    linear_rows(c, a, x.rows, w, bias ? bias->data : NULL, y.data, y.stride);
+}
+
+Tensor linear(Ctx *c, Tensor x, const Weight *w, const Weight *bias)
+{
+    Tensor y = tensor_new(c, x.rows, w->rows);
+    check_linear(c, x, w);
+    linear_rows(c, &(Act){x.data, x.stride, NULL, NULL}, x.rows, w, bias ? bias->data : NULL, y.data, y.stride);
     if (tape_on(c)) {
         LinearNode *n = tape_push(c, sizeof *n, linear_back);
         n->x = x;
@@ -146,21 +165,27 @@ static Tensor linear_act(Ctx *c, Tensor x, const Act *a, const Weight *w, const 
     return y;
 }
 
-Tensor linear(Ctx *c, Tensor x, const Weight *w, const Weight *bias)
-{
-    return linear_act(c, x, &(Act){x.data, x.stride, NULL, NULL}, w, bias);
-}
-
+/* Those of block types in one run over all of them. */
 void linear_n(Ctx *c, Tensor x, int n, const Weight *const *w, const Weight *const *bias, Tensor *y)
 {
-    Act  a = {x.data, x.stride, NULL, NULL};
-    bool wanted = false;
-    for (int i = 0; i < n; i++) wanted |= act_wanted(c, w[i]);
-    if (wanted) {
-        a = act_new(c, x.data, x.stride, x.rows, 1, x.cols);
-        act_fill(c, &a, 0, 0, x.rows, 1, x.cols);
+    Act     a = {x.data, x.stride, NULL, NULL};
+    DotArgs dot[DOTS_MAX];
+    int     n_dot = 0;
+    for (int i = 0; i < n; i++) {
+        const Weight *b = bias ? bias[i] : NULL;
+        if (!act_wanted(c, w[i]) || n_dot == DOTS_MAX) {
+            y[i] = linear(c, x, w[i], b);
+            continue;
+        }
+        if (!a.q) {
+            a = act_new(c, x.data, x.stride, x.rows, 1, x.cols);
+            act_fill(c, &a, 0, 0, x.rows, 1, x.cols);
+        }
+        y[i] = tensor_new(c, x.rows, w[i]->rows);
+        check_linear(c, x, w[i]);
+        dot[n_dot++] = dot_args(&a, x.rows, w[i], b ? b->data : NULL, y[i].data, y[i].stride);
     }
-    for (int i = 0; i < n; i++) y[i] = linear_act(c, x, &a, w[i], bias ? bias[i] : NULL);
+    if (n_dot) dot_run_all(c, dot, n_dot);
 }
 
 /* ---- heads ---- */
@@ -211,7 +236,7 @@ void linear_heads(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y)
         DotArgs d = {x.rows, cut.rows, w->cols, cut.H, a.q, a.g, (const uint8_t *)w->data + cut.row0 * row, w->dtype, row, cut.step * row,
                      y.data, y.stride, cut.y_head, NULL};
         act_fill(c, &a, cut.x_head, 0, x.rows, cut.H, w->cols);
-        run_dot(c, &d);
+        dot_run_all(c, &d, 1);
     }
     for (int h = 0; h < cut.H; h++) {
         linear_watch(c, w, h, false, x.data + h * cut.x_head, x.stride, x.rows);

@@ -90,29 +90,57 @@ typedef struct MoeNode {
     ExpertStore *store;
 } MoeNode;
 
-static bool expert_get(Ctx *c, ExpertStore *s, int layer, int32_t id, Expert *out)
+/* Several experts at once: their products run together, so that a few rows, each with experts of its own, keep all threads busy. */
+enum { EXPERTS_AT_ONCE = DOTS_MAX / 2 };
+typedef struct Held {
+    Expert  w[EXPERTS_AT_ONCE];
+    int32_t id[EXPERTS_AT_ONCE];
+    int     n;
+} Held;
+
+static bool experts_get(Ctx *c, const MoeNode *n, Held *h)
 {
     aha_error e = {0};
     if (ctx_failed(c)) return false;
-    if (s->acquire(s, layer, &id, 1, out, &e) == 0) return true;
+    if (n->store->acquire(n->store, n->layer, h->id, h->n, h->w, &e) == 0) return true;
     ctx_fail(c, e.code ? e.code : AHA_ERR_IO, "%s", e.text);
     return false;
 }
 
-static void expert_forward(Ctx *c, const MoeNode *n, const Expert *w, int s0, int rows)
+typedef struct Rows { /* of an expert, in the grouped tensors */
+    int s0, n;
+} Rows;
+static Rows expert_rows(const MoeNode *n, int32_t e) { return (Rows){n->g.start[e], n->g.start[e + 1] - n->g.start[e]}; }
+
+static void expert_product(Ctx *c, const Act *x, int T, const Weight *w, Tensor y, int s0, DotArgs *dot, int *n_dot)
 {
-    SwigluArgs a = {tensor_row(n->gate, s0), tensor_row(n->up, s0), NULL, tensor_row(n->act, s0), NULL, NULL, n->act.stride,
-                    n->act.cols};
-    Act x = act_rows(&n->xa, s0, n->xg.cols), act = act_rows(&n->aa, s0, n->act.cols);
-    linear_watch(c, w->gate, 0, false, x.x, n->xg.stride, rows);
-    linear_watch(c, w->up, 0, false, x.x, n->xg.stride, rows);
-    if (act_wanted(c, w->gate) || act_wanted(c, w->up)) act_fill(c, &x, 0, 0, rows, 1, n->xg.cols);
-    linear_rows(c, &x, rows, w->gate, NULL, tensor_row(n->gate, s0), n->gate.stride);
-    linear_rows(c, &x, rows, w->up, NULL, tensor_row(n->up, s0), n->up.stride);
-    ctx_run(c, c->k->swiglu, &a, rows, 16, 0);
-    linear_watch(c, w->down, 0, false, a.y, n->act.stride, rows);
-    if (act_wanted(c, w->down)) act_fill(c, &act, 0, 0, rows, 1, n->act.cols);
-    linear_rows(c, &act, rows, w->down, NULL, tensor_row(n->yg, s0), n->yg.stride);
+    linear_watch(c, w, 0, false, x->x, (int)x->x_row, T);
+    if (act_wanted(c, w)) dot[(*n_dot)++] = dot_args(x, T, w, NULL, tensor_row(y, s0), y.stride);
+    else linear_rows(c, x, T, w, NULL, tensor_row(y, s0), y.stride);
+}
+
+static void experts_forward(Ctx *c, const MoeNode *n, const Held *h)
+{
+    DotArgs dot[DOTS_MAX];
+    int     n_dot = 0;
+    for (int i = 0; i < h->n; i++) {
+        Rows r = expert_rows(n, h->id[i]);
+        Act  x = act_rows(&n->xa, r.s0, n->xg.cols);
+        if (act_wanted(c, h->w[i].gate) || act_wanted(c, h->w[i].up)) act_fill(c, &x, 0, 0, r.n, 1, n->xg.cols);
+        expert_product(c, &x, r.n, h->w[i].gate, n->gate, r.s0, dot, &n_dot);
+        expert_product(c, &x, r.n, h->w[i].up, n->up, r.s0, dot, &n_dot);
+    }
+    if (n_dot) dot_run_all(c, dot, n_dot);
+    n_dot = 0;
+    for (int i = 0; i < h->n; i++) {
+        Rows       r = expert_rows(n, h->id[i]);
+        Act        act = act_rows(&n->aa, r.s0, n->act.cols);
+        SwigluArgs a = {tensor_row(n->gate, r.s0), tensor_row(n->up, r.s0), NULL, tensor_row(n->act, r.s0), NULL, NULL, n->act.stride, n->act.cols};
+        ctx_run(c, c->k->swiglu, &a, r.n, 16, 0);
+        if (act_wanted(c, h->w[i].down)) act_fill(c, &act, 0, 0, r.n, 1, n->act.cols);
+        expert_product(c, &act, r.n, h->w[i].down, n->yg, r.s0, dot, &n_dot);
+    }
+    if (n_dot) dot_run_all(c, dot, n_dot);
 }
 
 static void grad_of(Ctx *c, const Weight *w, const real *dy, int dy_row, const real *x, int x_row, int rows)
@@ -136,15 +164,23 @@ static void expert_backward(Ctx *c, const MoeNode *n, const Expert *w, int s0, i
     grad_of(c, w->up, a.dup, F, x, D, rows);
 }
 
-static void for_each_expert(Ctx *c, const MoeNode *n, void (*fn)(Ctx *, const MoeNode *, const Expert *, int, int))
+static void experts_backward(Ctx *c, const MoeNode *n, const Held *h)
+{
+    for (int i = 0; i < h->n; i++) {
+        Rows r = expert_rows(n, h->id[i]);
+        expert_backward(c, n, &h->w[i], r.s0, r.n);
+    }
+}
+
+static void for_all_experts(Ctx *c, const MoeNode *n, void (*fn)(Ctx *, const MoeNode *, const Held *))
 {
     if (n->store->prefetch) n->store->prefetch(n->store, n->layer, n->g.used, n->g.n_used);
-    for (int i = 0; i < n->g.n_used; i++) {
-        int32_t e = n->g.used[i];
-        Expert  w;
-        if (!expert_get(c, n->store, n->layer, e, &w)) return;
-        fn(c, n, &w, n->g.start[e], n->g.start[e + 1] - n->g.start[e]);
-        n->store->release(n->store, n->layer, &e, 1);
+    for (int i = 0; i < n->g.n_used; i += EXPERTS_AT_ONCE) {
+        Held h = {.n = n->g.n_used - i < EXPERTS_AT_ONCE ? n->g.n_used - i : EXPERTS_AT_ONCE};
+        memcpy(h.id, n->g.used + i, (size_t)h.n * sizeof *h.id);
+        if (!experts_get(c, n, &h)) return;
+        fn(c, n, &h);
+        n->store->release(n->store, n->layer, h.id, h.n);
     }
 }
 
@@ -157,7 +193,7 @@ static void moe_back(Ctx *c, const TapeNode *node)
     CombineArgs    back = {tape_grad(c, n->xg.data), n->g.slot, NULL, tape_grad(c, n->x.data), n->x.stride, n->K, n->x.cols, true,
                            NULL, NULL, NULL};
     ctx_run(c, c->k->combine_back, &a, n->x.rows, 16, 0);
-    for_each_expert(c, n, expert_backward);
+    for_all_experts(c, n, experts_backward);
     ctx_run(c, c->k->combine, &back, n->x.rows, 16, 0);
 }
 
@@ -180,7 +216,7 @@ Tensor moe_ffn(Ctx *c, Tensor x, Routes r, ExpertStore *store, int layer, int E,
     ca = (CombineArgs){n.yg.data, n.g.slot, r.weight.data, n.y.data, n.y.stride, r.K, x.cols, false, NULL, NULL, NULL};
     ctx_scratch(c, gemm_scratch() > dot_scratch() ? gemm_scratch() : dot_scratch()); /* for the experts, which a dry run has no routes to */
     ctx_run(c, c->k->gather, &ga, n_slots, 32, 0);
-    if (!ctx_failed(c) && !ctx_dry(c)) for_each_expert(c, &n, expert_forward);
+    if (!ctx_failed(c) && !ctx_dry(c)) for_all_experts(c, &n, experts_forward);
     ctx_run(c, c->k->combine, &ca, T, 16, 0);
     if (tape_on(c)) {
         MoeNode *node = tape_push(c, sizeof *node, moe_back);

@@ -98,6 +98,15 @@ void ctx_reset(Ctx *c); /* the arena back to empty, the error cleared */
 void *ctx_alloc(Ctx *c, size_t count, size_t bytes); /* arena memory, uninitialised; NULL after setting the error */
 /* Runs a kernel over items [0, n), `grain` items a task. */
 void ctx_run(Ctx *c, KernelFn *fn, const void *args, int64_t n, int64_t grain, size_t scratch_bytes);
+/* Runs several kernels over their items, one after the other in a single run of the pool: products that stream weights, whose tasks
+ * should be long (the memory behind an item is asked for while the one before it is computed) and yet end together.  The first tasks
+ * take half of all, a thread each, the next a quarter, down to no fewer than `least` items. */
+typedef struct RunPart {
+    KernelFn   *fn;
+    const void *args;
+    int64_t     n; /* items */
+} RunPart;
+void ctx_run_parts(Ctx *c, const RunPart *part, int n_parts, int64_t least, size_t scratch_bytes);
 
 /* Says that a kernel run later (in a backward, or for data that a dry run does not have) wants that much scratch memory. */
 void ctx_scratch(Ctx *c, size_t bytes);
