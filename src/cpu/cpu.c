@@ -1,5 +1,6 @@
 /* Chooses the kernel table once, by what the processor says it can do. */
 #include "cpu.h"
+#include "../tensor/quant.h"
 
 #include <string.h>
 
@@ -68,6 +69,7 @@ int cpu_kernels_all(const Kernels **out, int max)
     int            n = 0;
     Kernels        k;
     memset(&k, 0, sizeof k);
+    quant_rows_fill(); /* the same bytes whoever writes first, as below */
     for (int i = 0; i < N_ISA; i++) {
         if (!ISA[i].usable()) continue;
         ISA[i].init(&k);

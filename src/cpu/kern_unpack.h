@@ -12,7 +12,6 @@
 #define AHA_CPU_KERN_UNPACK_H
 
 #include "../tensor/quant.h"
-#include "../tensor/quant_grids.h"
 
 enum { DOT_NR = 16 * DOT_NV };
 
@@ -55,21 +54,11 @@ static INLINE void put_min(const Panel *p, int run, v16 m) { v_store(p->m + run 
 
 static INLINE w16 w_mask(w16 x, int byte) { return w_and(x, w_set(byte * 0x01010101)); }
 static INLINE v16 w_small(w16 x, int shift, int bits) { return w_float(w_and(w_shr(x, shift), w_set((1 << bits) - 1))); }
-/* the low 4 bits, 4 pairs or 4 nibbles of each word into its bytes */
+/* the low 4 bits of each word into its bytes */
 static INLINE w16 w_spread1(w16 x)
 {
     x = w_and(w_or(x, w_shl(x, 14)), w_set(0x00030003));
     return w_and(w_or(x, w_shl(x, 7)), w_set(0x01010101));
-}
-static INLINE w16 w_spread2(w16 x)
-{
-    x = w_and(w_or(x, w_shl(x, 12)), w_set(0x000f000f));
-    return w_and(w_or(x, w_shl(x, 6)), w_set(0x03030303));
-}
-static INLINE w16 w_spread4(w16 x)
-{
-    x = w_and(w_or(x, w_shl(x, 8)), w_set(0x00ff00ff));
-    return w_and(w_or(x, w_shl(x, 4)), w_set(0x0f0f0f0f));
 }
 
 /* ---- blocks of 32 ---- */
@@ -319,46 +308,61 @@ static INLINE void unpack_iq4_xs(const Panel *p, const uint8_t *b, int64_t row)
 }
 
 /* ---- blocks of 256 with grids ----
- * The numbers of a grid's rows are looked up one by one, for no vector instruction is faster; what they give, 2 or 4 bits a column,
- * is then spread, valued and signed as above. */
-typedef struct GridRows { /* [eight or four columns][row of B] */
-    _Alignas(64) uint32_t at[64][16];
+ * The numbers of a grid's rows are looked up one by one, for no vector instruction is faster; what the tables give, a byte a column,
+ * is turned as above.  Signs are 32 bits a group and flip a byte around the lift. */
+typedef struct GridRows { /* of sixteen rows of B, 256 columns */
+    _Alignas(64) uint8_t at[16][256];
 } GridRows;
 
-/* 8 columns: value (a table of digits) and signs, bit by column */
-static INLINE void put_signed(const Panel *p, int k4, w16 digits, const uint8_t value[16], w16 signs, int lift)
+static INLINE void put_grid(const Panel *p, const GridRows *grid, int g, w16 signs, int lift)
 {
-    w16 one = w_spread1(signs), minus = w_sub_bytes(w_zero(), one); /* v ^ -1 + 1 = -v */
-    put(p, k4, w_add_bytes(w_add_bytes(w_xor(w_lookup(value, digits), minus), one), w_set(lift * 0x01010101)));
+    w16 x[8];
+    w_rows(grid->at[0] + 32 * g, 256, x);
+    w_rows(grid->at[0] + 32 * g + 16, 256, x + 4);
+    UNROLL
+    for (int j = 0; j < 8; j++) put(p, 8 * g + j, w_flip(x[j], signs, j, 2 * lift));
 }
-static INLINE void put_eight(const Panel *p, int k8, w16 row, w16 signs)
+static INLINE void grid_eight(GridRows *grid, int r, int i, uint64_t row) { memcpy(grid->at[r] + 8 * i, &row, 8); }
+static INLINE void grid_four(GridRows *grid, int r, int i, uint32_t row) { memcpy(grid->at[r] + 4 * i, &row, 4); }
+/* asks for the rows ahead, as `take` does: a block's share of them for each of `parts` */
+static INLINE void ask_ahead(const Panel *p, int bytes, int part, int parts)
 {
-    static const uint8_t VALUE[16] = {8, 25, 43, 0};
-    put_signed(p, 2 * k8, w_spread2(w_and(row, w_set(255))), VALUE, w_and(signs, w_set(15)), 64);
-    put_signed(p, 2 * k8 + 1, w_spread2(w_shr(row, 8)), VALUE, w_and(w_shr(signs, 4), w_set(15)), 64);
+    if (!p->sum) return;
+    for (int i = 16 * bytes * part / parts & ~63; i < 16 * bytes * (part + 1) / parts; i += 64) __builtin_prefetch(p->ahead + i, 0, 2);
 }
-static INLINE w16 w_even_signs(w16 seven) /* the eighth makes their number even */
+
+/* each byte has seven signs; the eighth makes their number even */
+static INLINE w16 even_signs(w16 seven)
 {
-    w16 x = w_xor(seven, w_shr(seven, 4));
-    x = w_xor(x, w_shr(x, 2));
-    x = w_xor(x, w_shr(x, 1));
-    return w_or(seven, w_shl(w_and(x, w_set(1)), 7));
+    static const uint8_t ODD[16] = {0, 128, 128, 0, 128, 0, 0, 128, 128, 0, 0, 128, 0, 128, 128, 0};
+    return w_or(seven, w_xor(w_lookup(ODD, w_mask(seven, 15)), w_lookup(ODD, w_mask(w_shr(seven, 4), 15))));
 }
-/* d (1/2 + n / 1) / 4 and the like: (half + n) * d * by, rounded as quant_iq.c does */
+static INLINE w16 four_sevens(w16 word) /* four times seven bits into bytes */
+{
+    w16 a = w_or(w_and(word, w_set(127)), w_and(w_shl(word, 1), w_set(127 << 8)));
+    return w_or(a, w_or(w_and(w_shl(word, 2), w_set(127 << 16)), w_and(w_shl(word, 3), w_set(127 << 24))));
+}
+/* d * (1/2 + n) * by, rounded as quant_iq.c does */
 static INLINE v16 half_scale(v16 d, w16 n, float by) { return v_mul(v_mul(d, v_add(v_set(0.5f), w_float(n))), v_set(by)); }
 
 static INLINE void unpack_iq2_xxs(const Panel *p, const uint8_t *b, int64_t row)
 {
     GridRows grid;
     v16      d = w_half(w_word(b, row));
-    for (int r = 0; r < 16; r++)
-        for (int i = 0; i < 32; i++) grid.at[i][r] = GRID_IQ2_XXS[b[r * row + 2 + 8 * (i / 4) + i % 4]];
+    for (int r = 0; r < 16; r++) {
+        const uint8_t *q = b + r * row + 2;
+        ask_ahead(p, 66, r, 16);
+        for (int g = 0; g < 8; g++) {
+            uint32_t four = quant_u32(q + 8 * g);
+            UNROLL
+            for (int j = 0; j < 4; j++) grid_eight(&grid, r, 4 * g + j, QUANT_ROW_IQ2_XXS[four >> 8 * j & 255]);
+        }
+    }
+    UNROLL
     for (int g = 0; g < 8; g++) {
         w16 word = w_word(b + 6 + 8 * g, row);
         put_scale(p, g, half_scale(d, w_shr(word, 28), 0.25f));
-        UNROLL
-        for (int j = 0; j < 4; j++)
-            put_eight(p, 4 * g + j, w_load(grid.at[4 * g + j]), w_even_signs(w_and(w_shr(word, 7 * j), w_set(127))));
+        put_grid(p, &grid, g, even_signs(four_sevens(word)), 64);
     }
 }
 static INLINE void put_nibble_scales(const Panel *p, const uint8_t *b, int64_t row, v16 d) /* IQ2: eight bytes, a nibble a run */
@@ -370,95 +374,115 @@ static INLINE void put_nibble_scales(const Panel *p, const uint8_t *b, int64_t r
 static INLINE void unpack_iq2_xs(const Panel *p, const uint8_t *b, int64_t row)
 {
     GridRows grid;
+    _Alignas(64) uint32_t seven[8][16];
     put_nibble_scales(p, b + 66, row, w_half(w_word(b, row)));
-    for (int r = 0; r < 16; r++)
-        for (int i = 0; i < 32; i++) {
-            uint32_t q = quant_u16(b + r * row + 2 + 2 * i);
-            grid.at[i][r] = GRID_IQ2_XS[q & 511] | q >> 9 << 16;
+    for (int r = 0; r < 16; r++) {
+        const uint8_t *q = b + r * row + 2;
+        ask_ahead(p, 74, r, 16);
+        for (int g = 0; g < 8; g++) {
+            uint32_t s = 0;
+            UNROLL
+            for (int j = 0; j < 4; j++) {
+                uint32_t x = quant_u16(q + 8 * g + 2 * j);
+                grid_eight(&grid, r, 4 * g + j, QUANT_ROW_IQ2_XS[x & 511]);
+                s |= x >> 9 << 8 * j;
+            }
+            seven[g][r] = s;
         }
-    for (int i = 0; i < 32; i++) {
-        w16 x = w_load(grid.at[i]);
-        put_eight(p, i, w_and(x, w_set(0xffff)), w_even_signs(w_shr(x, 16)));
     }
+    UNROLL
+    for (int g = 0; g < 8; g++) put_grid(p, &grid, g, even_signs(w_load(seven[g])), 64);
 }
 static INLINE void unpack_iq2_s(const Panel *p, const uint8_t *b, int64_t row)
 {
     GridRows grid;
     put_nibble_scales(p, b + 74, row, w_half(w_word(b, row)));
-    for (int r = 0; r < 16; r++)
-        for (int i = 0; i < 32; i++) {
-            const uint8_t *o = b + r * row;
-            grid.at[i][r] = (uint32_t)(GRID_IQ2_S[o[2 + i] | (o[66 + i / 4] >> 2 * (i % 4) & 3) << 8] | o[34 + i] << 16);
+    for (int r = 0; r < 16; r++) {
+        const uint8_t *o = b + r * row;
+        ask_ahead(p, 82, r, 16);
+        for (int g = 0; g < 8; g++) {
+            uint32_t four = quant_u32(o + 2 + 4 * g), high = o[66 + g];
+            UNROLL
+            for (int j = 0; j < 4; j++) grid_eight(&grid, r, 4 * g + j, QUANT_ROW_IQ2_S[(four >> 8 * j & 255) | (high >> 2 * j & 3) << 8]);
         }
-    for (int i = 0; i < 32; i++) {
-        w16 x = w_load(grid.at[i]);
-        put_eight(p, i, w_and(x, w_set(0xffff)), w_shr(x, 16));
     }
+    UNROLL
+    for (int g = 0; g < 8; g++) put_grid(p, &grid, g, w_word(b + 34 + 4 * g, row), 64);
 }
 static INLINE void unpack_iq3_xxs(const Panel *p, const uint8_t *b, int64_t row)
 {
-    static const uint8_t VALUE[16] = {4, 12, 20, 28, 36, 44, 52, 62};
-    GridRows             grid;
-    v16                  d = w_half(w_word(b, row));
-    for (int r = 0; r < 16; r++)
-        for (int i = 0; i < 64; i++) grid.at[i][r] = GRID_IQ3_XXS[b[r * row + 2 + i]];
+    GridRows grid;
+    v16      d = w_half(w_word(b, row));
+    for (int r = 0; r < 16; r++) {
+        ask_ahead(p, 98, r, 16);
+        for (int g = 0; g < 16; g++) {
+            uint32_t four = quant_u32(b + r * row + 2 + 4 * g);
+            UNROLL
+            for (int j = 0; j < 4; j++) grid_four(&grid, r, 4 * g + j, QUANT_ROW_IQ3_XXS[four >> 8 * j & 255]);
+        }
+    }
+    UNROLL
     for (int g = 0; g < 8; g++) {
         w16 word = w_word(b + 66 + 4 * g, row);
         put_scale(p, g, half_scale(d, w_shr(word, 28), 0.5f));
-        UNROLL
-        for (int j = 0; j < 4; j++) {
-            w16 signs = w_even_signs(w_and(w_shr(word, 7 * j), w_set(127)));
-            UNROLL
-            for (int h = 0; h < 2; h++)
-                put_signed(p, 8 * g + 2 * j + h, w_mask(w_spread4(w_load(grid.at[8 * g + 2 * j + h])), 7), VALUE,
-                           w_and(w_shr(signs, 4 * h), w_set(15)), 64);
-        }
+        put_grid(p, &grid, g, even_signs(four_sevens(word)), 64);
     }
 }
 static INLINE void unpack_iq3_s(const Panel *p, const uint8_t *b, int64_t row)
 {
-    static const uint8_t VALUE[16] = {1, 3, 5, 7, 9, 11, 13, 15};
-    GridRows             grid;
-    v16                  d = w_half(w_word(b, row));
-    w16                  sc = w_word(b + 106, row);
-    for (int r = 0; r < 16; r++)
-        for (int i = 0; i < 64; i++) {
-            const uint8_t *o = b + r * row;
-            grid.at[i][r] = (uint32_t)(GRID_IQ3_S[o[2 + i] | (o[66 + i / 8] >> (i % 8) & 1) << 8] | (o[74 + i / 2] >> 4 * (i % 2) & 15) << 16);
+    GridRows grid;
+    v16      d = w_half(w_word(b, row));
+    w16      sc = w_word(b + 106, row);
+    for (int r = 0; r < 16; r++) {
+        const uint8_t *o = b + r * row;
+        ask_ahead(p, 110, r, 16);
+        for (int g = 0; g < 16; g++) {
+            uint32_t four = quant_u32(o + 2 + 4 * g), high = o[66 + g / 2] >> 4 * (g % 2);
+            UNROLL
+            for (int j = 0; j < 4; j++) grid_four(&grid, r, 4 * g + j, QUANT_ROW_IQ3_S[(four >> 8 * j & 255) | (high >> j & 1) << 8]);
         }
+    }
     UNROLL
-    for (int g = 0; g < 8; g++)
+    for (int g = 0; g < 8; g++) {
         put_scale(p, g, v_mul(d, w_float(w_or(w_shl(w_and(w_shr(sc, 4 * g), w_set(15)), 1), w_set(1)))));
-    for (int i = 0; i < 64; i++) {
-        w16 x = w_load(grid.at[i]);
-        put_signed(p, i, w_mask(w_spread4(w_and(x, w_set(0xffff))), 7), VALUE, w_shr(x, 16), 16);
+        put_grid(p, &grid, g, w_word(b + 74 + 4 * g, row), 16);
     }
 }
-/* 8 columns of 8 (digit - 1) + delta; delta 1 or -1, in the bytes of plus: 8 + delta + 1 */
-static INLINE void put_ternary(const Panel *p, int k8, w16 row, w16 plus)
+/* 8 columns each: 8 digit + delta, which is 1 or -1 */
+static INLINE void put_ternary(const Panel *p, const GridRows *grid, int g, const w16 delta[4])
 {
-    put(p, 2 * k8, w_add_bytes(w_shl(w_spread2(w_and(row, w_set(255))), 3), plus));
-    put(p, 2 * k8 + 1, w_add_bytes(w_shl(w_spread2(w_and(w_shr(row, 8), w_set(255))), 3), plus));
+    w16 x[8];
+    w_rows(grid->at[0] + 32 * g, 256, x);
+    w_rows(grid->at[0] + 32 * g + 16, 256, x + 4);
+    UNROLL
+    for (int j = 0; j < 8; j++) put(p, 8 * g + j, w_add_bytes(x[j], delta[j / 2]));
 }
-/* bytes of 8 + delta (lift 16 less the 8 of digit 0) from a word whose bit 0 is delta's sign */
-static INLINE w16 delta_bytes(w16 sign) { return w_sub_bytes(w_set(0x09090909), w_mul(w_and(sign, w_set(1)), w_set(0x02020202))); }
+/* bit 0 of each word: 1 or -1 in every byte */
+static INLINE w16 delta_bytes(w16 sign) { return w_sub_bytes(w_set(0x01010101), w_mul(w_and(sign, w_set(1)), w_set(0x02020202))); }
 
 static INLINE void unpack_iq1_s(const Panel *p, const uint8_t *b, int64_t row)
 {
     GridRows grid;
     v16      d = w_half(w_word(b, row));
-    for (int r = 0; r < 16; r++)
+    for (int r = 0; r < 16; r++) {
+        const uint8_t *o = b + r * row;
+        ask_ahead(p, 50, r, 16);
         for (int g = 0; g < 8; g++) {
-            const uint8_t *o = b + r * row;
-            uint32_t       high = quant_u16(o + 34 + 2 * g);
-            for (int j = 0; j < 4; j++) grid.at[4 * g + j][r] = GRID_IQ1[o[2 + 4 * g + j] | (high >> 3 * j & 7) << 8] | high << 16;
+            uint32_t four = quant_u32(o + 2 + 4 * g), high = quant_u16(o + 34 + 2 * g);
+            UNROLL
+            for (int j = 0; j < 4; j++) grid_eight(&grid, r, 4 * g + j, QUANT_ROW_IQ1[(four >> 8 * j & 255) | (high >> 3 * j & 7) << 8]);
         }
-    for (int g = 0; g < 8; g++) {
-        w16 high = w_shr(w_load(grid.at[4 * g]), 16);
-        w16 odd = w_or(w_shl(w_and(w_shr(high, 12), w_set(7)), 1), w_set(1));
-        put_scale(p, g, v_mul(v_mul(d, w_float(odd)), v_set(0.125f)));
+    }
+    UNROLL
+    for (int g = 0; g < 8; g += 2) {
+        w16 both = w_word(b + 34 + 2 * g, row);
         UNROLL
-        for (int j = 0; j < 4; j++) put_ternary(p, 4 * g + j, w_load(grid.at[4 * g + j]), delta_bytes(w_shr(high, 15)));
+        for (int h = 0; h < 2; h++) {
+            w16 high = w_shr(both, 16 * h), delta = delta_bytes(w_shr(high, 15));
+            w16 odd = w_or(w_shl(w_and(w_shr(high, 12), w_set(7)), 1), w_set(1));
+            put_scale(p, g + h, v_mul(v_mul(d, w_float(odd)), v_set(0.125f)));
+            put_ternary(p, &grid, g + h, (const w16[4]){delta, delta, delta, delta});
+        }
     }
 }
 static INLINE void unpack_iq1_m(const Panel *p, const uint8_t *b, int64_t row)
@@ -467,23 +491,28 @@ static INLINE void unpack_iq1_m(const Panel *p, const uint8_t *b, int64_t row)
     w16      sc[2] = {w_word(b + 48, row), w_word(b + 52, row)};
     w16      top = w_or(w_and(w_shr(sc[0], 12), w_set(0x000f)), w_and(w_shr(sc[0], 24), w_set(0x00f0)));
     v16      d = w_half(w_or(top, w_or(w_and(w_shr(sc[1], 4), w_set(0x0f00)), w_and(w_shr(sc[1], 16), w_set(0xf000)))));
-    for (int r = 0; r < 16; r++)
-        for (int i = 0; i < 32; i++) {
-            const uint8_t *o = b + r * row;
-            uint32_t       nibble = o[32 + i / 2] >> 4 * (i % 2) & 15u;
-            grid.at[i][r] = GRID_IQ1[o[i] | (nibble & 7) << 8] | nibble >> 3 << 16;
+    for (int r = 0; r < 16; r++) {
+        const uint8_t *o = b + r * row;
+        ask_ahead(p, 56, r, 16);
+        for (int g = 0; g < 8; g++) {
+            uint32_t four = quant_u32(o + 4 * g), high = quant_u16(o + 32 + 2 * g);
+            UNROLL
+            for (int j = 0; j < 4; j++) grid_eight(&grid, r, 4 * g + j, QUANT_ROW_IQ1[(four >> 8 * j & 255) | (high >> 4 * j & 7) << 8]);
         }
+    }
     UNROLL
     for (int i = 0; i < 16; i++) { /* 3 bits of u16 i / 4 */
         w16 odd = w_or(w_shl(w_and(w_shr(sc[i / 8], 16 * (i / 4 % 2) + 3 * (i % 4)), w_set(7)), 1), w_set(1));
         put_scale(p, i, v_mul(v_mul(d, w_float(odd)), v_set(0.125f)));
     }
-    for (int i = 0; i < 32; i++) {
-        w16 x = w_load(grid.at[i]);
-        put_ternary(p, i, x, delta_bytes(w_shr(x, 16)));
+    UNROLL
+    for (int g = 0; g < 8; g++) { /* a nibble per eight columns has the sign on top */
+        w16 nibbles = w_shr(w_word(b + 32 + 4 * (g / 2), row), 16 * (g % 2)), delta[4];
+        UNROLL
+        for (int j = 0; j < 4; j++) delta[j] = delta_bytes(w_shr(nibbles, 4 * j + 3));
+        put_ternary(p, &grid, g, delta);
     }
 }
-
 
 /* byte of base-3 digits times 3: the next digit is on top */
 static INLINE w16 times_three(w16 x) { return w_add_bytes(x, w_add_bytes(x, x)); }

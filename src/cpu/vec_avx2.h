@@ -260,6 +260,18 @@ static INLINE w16 w_word(const uint8_t *p, int64_t row)
     __m256i at = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32((int)row));
     return (w16){_mm256_i32gather_epi32((const void *)p, at, 1), _mm256_i32gather_epi32((const void *)(p + 8 * row), at, 1)};
 }
+/* The four bytes of each word of x are columns 4 j to 4 j + 3 of a group; where that bit of `signs` is set, u becomes twice - u. */
+static INLINE __m256i flip8(__m256i u, __m256i signs, int j, int twice)
+{
+    __m128i from = _mm_add_epi8(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12), _mm_set1_epi8((char)(j / 2)));
+    __m256i bit = _mm256_set1_epi32(j % 2 ? (int)0x80402010 : 0x08040201);
+    __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(signs, _mm256_broadcastsi128_si256(from)), bit), bit);
+    return _mm256_add_epi8(_mm256_xor_si256(u, set), _mm256_and_si256(set, _mm256_set1_epi8((char)(twice + 1)))); /* -u = ~u + 1 */
+}
+static INLINE w16 w_flip(w16 u, w16 signs, int j, int twice)
+{
+    return (w16){flip8(u.lo, signs.lo, j, twice), flip8(u.hi, signs.hi, j, twice)};
+}
 /* sixteen bytes at p of each of 16 rows: out[j] holds word j of every row */
 static INLINE void w_rows8(const uint8_t *p, int64_t row, __m256 x[4])
 {

@@ -39,6 +39,11 @@ const QuantForm *quant_form(Dtype t); /* NULL: no block type */
 QUANT_FORMS(X) /* quant.c, quant_iq.c */
 #undef X
 
+/* The grids' rows with a byte a column, v + lift where no sign is set, lowest column first.  cpu_kernels_all fills them. */
+extern uint64_t QUANT_ROW_IQ2_XXS[256], QUANT_ROW_IQ2_XS[512], QUANT_ROW_IQ2_S[1024], QUANT_ROW_IQ1[2048]; /* IQ1: 8 digit, without delta */
+extern uint32_t QUANT_ROW_IQ3_XXS[256], QUANT_ROW_IQ3_S[512];
+void            quant_rows_fill(void);
+
 static inline void quant_scale(QuantGroup *o, float s) { o->s[0] = o->s[1] = s; }
 static inline void quant_min(QuantGroup *o, float m) { o->m[0] = o->m[1] = m; }
 

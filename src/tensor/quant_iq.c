@@ -109,3 +109,26 @@ void quant_iq1_m(const uint8_t *b, int g, QuantGroup *o)
         eight_shifted(GRID_IQ1[b[4 * g + j] | (nibble & 7) << 8], nibble & 8 ? -1 : 1, o->v + 8 * j);
     }
 }
+
+/* ---- the grids with a byte a column ---- */
+uint64_t QUANT_ROW_IQ2_XXS[256], QUANT_ROW_IQ2_XS[512], QUANT_ROW_IQ2_S[1024], QUANT_ROW_IQ1[2048];
+uint32_t QUANT_ROW_IQ3_XXS[256], QUANT_ROW_IQ3_S[512];
+
+/* digits of `bits` bits, each as a byte: value[digit] + lift */
+static uint64_t bytes_of(uint16_t row, int bits, const uint8_t *value, int lift)
+{
+    uint64_t all = 0;
+    for (int i = 0; i < 16 / bits; i++) all |= (uint64_t)(value[row >> bits * i & ((1 << bits) - 1)] + lift) << 8 * i;
+    return all;
+}
+
+void quant_rows_fill(void)
+{
+    static const uint8_t TWO[4] = {8, 25, 43, 0}, ONE[4] = {0, 8, 16, 0}, XXS[16] = {4, 12, 20, 28, 36, 44, 52, 62}, S[16] = {1, 3, 5, 7, 9, 11, 13, 15};
+    for (int i = 0; i < 256; i++) QUANT_ROW_IQ2_XXS[i] = bytes_of(GRID_IQ2_XXS[i], 2, TWO, 64);
+    for (int i = 0; i < 512; i++) QUANT_ROW_IQ2_XS[i] = bytes_of(GRID_IQ2_XS[i], 2, TWO, 64);
+    for (int i = 0; i < 1024; i++) QUANT_ROW_IQ2_S[i] = bytes_of(GRID_IQ2_S[i], 2, TWO, 64);
+    for (int i = 0; i < 2048; i++) QUANT_ROW_IQ1[i] = bytes_of(GRID_IQ1[i], 2, ONE, 8);
+    for (int i = 0; i < 256; i++) QUANT_ROW_IQ3_XXS[i] = (uint32_t)bytes_of(GRID_IQ3_XXS[i], 4, XXS, 64);
+    for (int i = 0; i < 512; i++) QUANT_ROW_IQ3_S[i] = (uint32_t)bytes_of(GRID_IQ3_S[i], 4, S, 16);
+}
