@@ -87,7 +87,6 @@ void mem_free(void *p)
     free(p);
 }
 
-enum { HUGE_PAGE = 2 << 20 };
 
 static size_t pages_round(size_t bytes)
 {

@@ -4,6 +4,7 @@
 
 #include "base.h"
 
+enum { HUGE_PAGE = 2 << 20 };
 bool os_fault(unsigned kind); /* counts one seam call; true: it must fail now */
 
 /* Limits of the control group that `proc` (the text of /proc/self/cgroup) names, under `root` (/sys/fs/cgroup), v1 or
