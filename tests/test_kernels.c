@@ -491,12 +491,32 @@ static int bench(const char *only)
     return found ? 0 : 2;
 }
 
+/* The loops that kernels are measured against do what they count: all bytes are read, all chains run. */
+static void test_peak(void **state)
+{
+    uint64_t *p = mem_pages(1 << 20), want = 0;
+    (void)state;
+    for (int i = 0; i < 1 << 17; i++) want += p[i] = (uint64_t)rng_u32(&rnd) << 32 | rng_u32(&rnd);
+    for (int i = 0; i < n_tables; i++) {
+        Peak     k = cpu_peak(table[i]);
+        float    f = 0;
+        uint32_t u = 0;
+        assert_true(k.read(p, 1 << 20) == want);
+        assert_true(k.read(p, 128) != k.read(p, 256));
+        k.fma(1000, &f);
+        k.dot8(1000, &u);
+        assert_true(f > 0 && f < 1e6f && u != 0 && k.fma_ops > 0 && k.dot8_ops > 0 && *k.dot8_name);
+    }
+    mem_pages_free(p, 1 << 20);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_holes),
         cmocka_unit_test(test_against_reference),
         cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_peak),
     };
     n_tables = cpu_kernels_all(table, (int)ARRAY_LEN(table));
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(argc > 2 ? argv[2] : NULL);

@@ -212,6 +212,11 @@ void   waker_free(Waker *w);
 void   waker_wake(Waker *w);
 bool   waker_wait(Waker *w, int ms); /* false: not woken for so long */
 
+/* ---- other programs (os_process.c) ---- */
+/* Runs argv[0] (a path; NULL ends the list) with an empty standard input and waits for its end: *out gets what it printed, *status
+ * its exit status (128 + signal when one ended it).  quiet: its standard error goes nowhere. */
+int process_output(const char *const *argv, bool quiet, size_t max_bytes, Buf *out, int *status, aha_error *e);
+
 /* ---- random numbers (rng.c): Philox4x32-10, counter based (Salmon et al., SC'11) ----
  * The same (seed, stream, counter) gives the same numbers on every machine and in any order. */
 void     philox4x32(uint64_t key, uint64_t stream, uint64_t counter, uint32_t out[4]);

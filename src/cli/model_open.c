@@ -159,6 +159,40 @@ void model_count(const Model *m, int64_t *all, int64_t *active)
     }
 }
 
+static double weight_bytes(const Weight *w)
+{
+    size_t bytes = 0;
+    dtype_bytes(w->dtype, w->rows, w->cols, &bytes);
+    return (double)bytes + (w->scale ? 4.0 * f8_blocks(w->rows) * f8_blocks(w->cols) : 0);
+}
+
+void model_reads(ModelReads *r, const Model *m)
+{
+    const Config *c = &m->cfg;
+    double        of_type[DT_COUNT] = {0};
+    *r = (ModelReads){.kv_position = (double)m->kv_shape.layer_bytes / KV_PAGE * c->n_layer};
+    for (int i = 0; i < m->n_weight; i++) {
+        const Weight *w = m->weight[i];
+        double        bytes = weight_bytes(w), n = (double)w->rows * w->cols;
+        int           layer;
+        if (sscanf(w->name, "model.layers.%d.", &layer) == 1 && layer >= c->n_layer) continue;
+        if (c->n_expert && strstr(w->name, ".experts.")) {
+            double share = (double)c->n_expert_used / c->n_expert;
+            r->experts += bytes;
+            r->routed += bytes * share;
+            r->routed_params += n * share;
+            of_type[w->dtype] += bytes * share;
+        } else if (w != &m->embed || c->tied_embeddings) {
+            r->fixed += bytes;
+            r->fixed_params += n;
+            of_type[w->dtype] += bytes;
+            if (w == &m->embed || w == &m->head) r->head_params += n;
+        }
+    }
+    for (int t = 0; t < DT_COUNT; t++)
+        if (of_type[t] > of_type[r->dtype]) r->dtype = (Dtype)t;
+}
+
 int model_set_open(ModelSet *s, const ModelArgs *a, unsigned wants, aha_error *e)
 {
     ModelOptions o = {.kv_type = kv_dtype(a->kv), .act_f32 = !strcmp(a->act, "f32")};

@@ -82,5 +82,16 @@ void builtin_verdict(const ModelSet *s, const char *question, size_t n_question,
 
 /* For inspect: parameters of the weights, and how many of them one token uses. */
 void model_count(const Model *m, int64_t *all, int64_t *active);
+/* What a token reads: bytes of weights that are the same for each (fixed) and of the experts chosen for it (routed); bytes of keys
+ * and values at each position before it.  Without the embedding, of which it reads one row, and the draft layer, which is not
+ * needed for an answer. */
+typedef struct ModelReads {
+    double fixed, routed, kv_position;
+    double experts;                     /* bytes of all routed experts */
+    double fixed_params, routed_params;
+    double head_params;                 /* of the fixed ones: what a prompt needs once, not for every token */
+    Dtype  dtype;                       /* what most of these bytes are in */
+} ModelReads;
+void model_reads(ModelReads *r, const Model *m);
 
 #endif

@@ -50,6 +50,24 @@ static int set_whole(const Option *o, const char *value)
     return 0;
 }
 
+static int set_ints(const Option *o, const char *value)
+{
+    OptionInts *l = o->to.ints;
+    const char *at = value;
+    char       *end;
+    l->n = 0;
+    do {
+        errno = 0;
+        long long v = strtoll(at, &end, 10);
+        if (*at < '0' || *at > '9' || (*end && *end != ',')) return wrong(o, value, "whole numbers with commas between them, as 1,4,16");
+        if (errno || (double)v < o->lo || (double)v > o->hi) return out_of_range(o, value);
+        if (l->n == OPTION_INTS_MAX) return fail_usage("--%s has more than %d numbers", o->name, OPTION_INTS_MAX);
+        l->v[l->n++] = (int)v;
+        at = end + 1;
+    } while (*end);
+    return 0;
+}
+
 static int set_seed(const Option *o, const char *value)
 {
     char *end;
@@ -101,6 +119,7 @@ static int set_value(const Option *o, const char *value)
     switch (o->kind) {
     case OPTION_INT:
     case OPTION_SIZE: status = set_whole(o, value); break;
+    case OPTION_INTS: status = set_ints(o, value); break;
     case OPTION_SEED: status = set_seed(o, value); break;
     case OPTION_FLOAT: status = set_float(o, value); break;
     case OPTION_STRING: *o->to.string = value; break;

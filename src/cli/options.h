@@ -11,6 +11,7 @@ typedef enum OptionKind {
     OPTION_FLAG,   /* sets a bool */
     OPTION_SWITCH, /* --name / --no-name: 1 / 0 (an int that starts at -1: not said) */
     OPTION_INT,
+    OPTION_INTS,   /* whole numbers with commas between them */
     OPTION_SIZE,   /* int64_t, with k, m, g for 2^10, 2^20, 2^30 */
     OPTION_SEED,   /* uint64_t; sets a bool too */
     OPTION_FLOAT,
@@ -25,6 +26,11 @@ typedef struct OptionList {
     int         n;
 } OptionList;
 
+enum { OPTION_INTS_MAX = 16 };
+typedef struct OptionInts {
+    int v[OPTION_INTS_MAX], n;
+} OptionInts;
+
 typedef struct Option {
     OptionKind  kind;
     char        letter; /* 0: none */
@@ -37,6 +43,7 @@ typedef struct Option {
         double      *real;
         const char **string;
         OptionList  *list;
+        OptionInts  *ints;
     } to;
     double             lo, hi;
     const char *const *choice; /* NULL-terminated */
@@ -48,6 +55,8 @@ typedef struct Option {
 #define OPT_SWITCH(n, p, h) {.kind = OPTION_SWITCH, .name = (n), .to.number = (p), .help = (h)}
 #define OPT_INT(c, n, p, l, u, a, h)                                                                                   \
     {.kind = OPTION_INT, .letter = (c), .name = (n), .to.number = (p), .lo = (l), .hi = (u), .arg = (a), .help = (h)}
+#define OPT_INTS(c, n, p, l, u, a, h)                                                                                  \
+    {.kind = OPTION_INTS, .letter = (c), .name = (n), .to.ints = (p), .lo = (l), .hi = (u), .arg = (a), .help = (h)}
 #define OPT_SIZE(c, n, p, l, u, a, h)                                                                                  \
     {.kind = OPTION_SIZE, .letter = (c), .name = (n), .to.size = (p), .lo = (l), .hi = (u), .arg = (a), .help = (h)}
 #define OPT_SEED(n, p, g, h) {.kind = OPTION_SEED, .name = (n), .to.seed = (p), .given = (g), .arg = "S", .help = (h)}

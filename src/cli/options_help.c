@@ -42,6 +42,10 @@ static void add_default(const Option *o, Buf *b)
     case OPTION_INT:
         if (*o->to.number > 0) buf_fmt(b, " (default %d)", *o->to.number);
         break;
+    case OPTION_INTS:
+        for (int i = 0; i < o->to.ints->n; i++) buf_fmt(b, "%s%d", i ? "," : " (default ", o->to.ints->v[i]);
+        buf_str(b, o->to.ints->n ? ")" : "");
+        break;
     case OPTION_SIZE:
         if (*o->to.size > 0) buf_fmt(b, " (default %lld)", (long long)*o->to.size);
         break;

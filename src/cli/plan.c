@@ -54,37 +54,6 @@ int plan_machine(PlanMachine *m, const PlanArgs *a, aha_error *e)
     return 0;
 }
 
-/* ---- what a token reads ---- */
-static double weight_bytes(const Weight *w)
-{
-    size_t bytes = 0;
-    dtype_bytes(w->dtype, w->rows, w->cols, &bytes);
-    return (double)bytes + (w->scale ? 4.0 * f8_blocks(w->rows) * f8_blocks(w->cols) : 0);
-}
-
-/* Without the embedding, of which a token reads one row, and the draft layer, which is not needed for an answer. */
-static void count_reads(const Model *m, Plan *p, PlanRow *r)
-{
-    const Config *c = &m->cfg;
-    p->fixed_params = p->routed_params = 0;
-    for (int i = 0; i < m->n_weight; i++) {
-        const Weight *w = m->weight[i];
-        double        bytes = weight_bytes(w), n = (double)w->rows * w->cols;
-        int           layer;
-        if (sscanf(w->name, "model.layers.%d.", &layer) == 1 && layer >= c->n_layer) continue;
-        if (c->n_expert && strstr(w->name, ".experts.")) {
-            double share = (double)c->n_expert_used / c->n_expert;
-            r->experts += bytes;
-            r->routed += bytes * share;
-            p->routed_params += n * share;
-        } else if (w != &m->embed || c->tied_embeddings) {
-            r->fixed += bytes;
-            p->fixed_params += n;
-        }
-    }
-    r->kv_token = (double)m->kv_shape.layer_bytes / KV_PAGE * c->n_layer;
-}
-
 /* ---- a type at a length of context ---- */
 static double engine_bytes(const EngineMemory *g)
 {
@@ -120,10 +89,17 @@ static int fill_row(Plan *p, const PlanArgs *a, const Model *m, PlanRow *r, aha_
 {
     aha_error      why = {.code = AHA_ERR_UNSUPPORTED, .text = "no instruction set"};
     const Kernels *k = cpu_kernels(a->model.cpu ? a->model.cpu : knob_get("AHA_CPU"), &why);
+    ModelReads     reads;
     if (!k) return error_set(e, why.code, "%s", why.text);
     r->mapped = (double)m->mapped_bytes;
     r->own = (double)m->owned_bytes;
-    count_reads(m, p, r);
+    model_reads(&reads, m);
+    r->fixed = reads.fixed;
+    r->routed = reads.routed;
+    r->experts = reads.experts;
+    r->kv_token = reads.kv_position;
+    p->fixed_params = reads.fixed_params;
+    p->routed_params = reads.routed_params;
     for (r->n_cell = 0; r->n_cell < p->n_ctx; r->n_cell++) {
         PlanCell     *c = &r->cell[r->n_cell];
         EngineOptions o = model_engine_options(&a->model, a->seqs, p->ctx[r->n_cell]);
