@@ -23,9 +23,7 @@ typedef struct Peak {
     uint64_t  (*read)(const void *p, size_t n); /* n bytes, a multiple of 128, as two streams; p aligned to 64.  A sum of them */
 } Peak;
 
-/* The loops of a table's instruction set.  For the newest that the processor has, its best instructions count, whether a kernel
- * uses them or not. */
-Peak cpu_peak(const Kernels *k);
+Peak cpu_peak(const Kernels *k); /* of a table's instruction set */
 
 void kernels_init_ref(Kernels *k);
 void kernels_init_avx2(Kernels *k);

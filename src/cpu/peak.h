@@ -31,7 +31,7 @@ enum { PEAK_N_CHAINS = 10 };
     a += b;                                                                                                            \
     return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7]
 
-void peak_x86(Peak *p, const char *isa, bool newest); /* x86/peak.c: what it knows better than plain C */
+void peak_x86(Peak *p, const char *isa); /* x86/peak.c: what it knows better than plain C */
 void peak_arm(Peak *p); /* arm/peak.c */
 
 #endif

@@ -45,8 +45,15 @@ TARGET("avx512f,avx512bw") void dot8_avx512(int rounds, uint32_t *out)
     PEAK_CHAINS(__m512i, START_512I, STEP_MADDUBS_512, SUM_512I);
 }
 
+#define STEP_VNNI_256(s) _mm256_dpbusd_avx_epi32(s, a, b)
+TARGET("avx2,avxvnni") void dot8_avxvnni(int rounds, uint32_t *out)
+{
+    const __m256i a = _mm256_set1_epi8(3), b = _mm256_set1_epi8(-5);
+    PEAK_CHAINS(__m256i, START_256I, STEP_VNNI_256, SUM_256I);
+}
+
 #define STEP_VNNI_512(s) _mm512_dpbusd_epi32(s, a, b)
-TARGET("avx512f,avx512vnni") void dot8_vnni(int rounds, uint32_t *out)
+TARGET("avx512f,avx512vnni") void dot8_avx512vnni(int rounds, uint32_t *out)
 {
     const __m512i a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(-5);
     PEAK_CHAINS(__m512i, START_512I, STEP_VNNI_512, SUM_512I);
@@ -56,18 +63,16 @@ TARGET("avx512f,avx512vnni") void dot8_vnni(int rounds, uint32_t *out)
 TARGET("avx2") uint64_t read_avx2(const void *p, size_t n) { PEAK_READ(p, n); }
 TARGET("avx512f") uint64_t read_avx512(const void *p, size_t n) { PEAK_READ(p, n); }
 
-void peak_x86(Peak *p, const char *isa, bool newest)
+/* what the names of the tables have in common says which registers and which instruction (cpu.c) */
+void peak_x86(Peak *p, const char *isa)
 {
-    int  lanes = !strncmp(isa, "avx512", 6) ? 16 : !strncmp(isa, "avx", 3) ? 8 : 0;
-    if (!lanes) return;
+    bool wide = !strncmp(isa, "avx512", 6), vnni = strstr(isa, "vnni") != NULL;
+    int  lanes = wide ? 16 : 8;
+    if (strncmp(isa, "avx", 3) != 0) return;
     p->fma_ops = 2 * lanes * PEAK_N_CHAINS;
     p->dot8_ops = 8 * lanes * PEAK_N_CHAINS;
-    p->dot8_name = "vpmaddubsw";
-    p->fma = lanes == 16 ? fma_avx512 : fma_avx2;
-    p->dot8 = lanes == 16 ? dot8_avx512 : dot8_avx2;
-    p->read = lanes == 16 ? read_avx512 : read_avx2;
-    if (lanes == 16 && (newest || strstr(isa, "vnni")) && __builtin_cpu_supports("avx512vnni")) {
-        p->dot8_name = "vpdpbusd";
-        p->dot8 = dot8_vnni;
-    }
+    p->dot8_name = vnni ? "vpdpbusd" : "vpmaddubsw";
+    p->fma = wide ? fma_avx512 : fma_avx2;
+    p->dot8 = wide ? vnni ? dot8_avx512vnni : dot8_avx512 : vnni ? dot8_avxvnni : dot8_avx2;
+    p->read = wide ? read_avx512 : read_avx2;
 }
