@@ -46,6 +46,8 @@ typedef struct BenchRun {
     Series           memory, fma, dot8; /* the limits, [2 * rows * (repeat * tries)] at most */
     int              limits_max;
     const char      *dot8_name;
+    Limits           last;
+    uint64_t         last_ns;  /* when they were read; 0: never */
     int              discarded; /* repetitions that were made again */
     int              noisy;     /* that had to be taken in spite of it */
     double           stolen, load; /* of the time of what was taken; before it all.  Below 0: not known */
