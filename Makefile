@@ -76,6 +76,7 @@ $(BUILD)/src/cpu/x86/avxvnni.o: ISA_FLAGS := -mavx2 -mavxvnni -mfma -mf16c
 AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
 $(BUILD)/src/cpu/x86/avx512.o: ISA_FLAGS := $(AVX512)
 $(BUILD)/src/cpu/x86/avx512vnni.o: ISA_FLAGS := $(AVX512) -mavx512vnni
+$(BUILD)/src/cpu/arm/dotprod.o: ISA_FLAGS := -march=armv8.2-a+dotprod
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ISA_FLAGS) -MMD -MP -c -o $@ $<

@@ -37,8 +37,11 @@ static bool has_avx512(void)
 }
 static bool has_avx512vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #elif defined(__aarch64__)
+#include <sys/auxv.h>
 /* every processor of the family has NEON */
-#define ISA_ROWS(X) X(ref, always) X(neon, always)
+#define ISA_ROWS(X) X(ref, always) X(neon, always) X(dotprod, has_dotprod)
+
+static bool has_dotprod(void) { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
 #else
 #define ISA_ROWS(X) X(ref, always)
 #endif

@@ -31,5 +31,6 @@ void kernels_init_avxvnni(Kernels *k);
 void kernels_init_avx512(Kernels *k);
 void kernels_init_avx512vnni(Kernels *k);
 void kernels_init_neon(Kernels *k);
+void kernels_init_dotprod(Kernels *k);
 
 #endif

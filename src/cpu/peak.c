@@ -20,7 +20,7 @@ Peak cpu_peak(const Kernels *k)
 #if defined(__x86_64__) && !defined(AHA_REAL_DOUBLE)
     peak_x86(&p, k->isa);
 #elif defined(__aarch64__) && !defined(AHA_REAL_DOUBLE)
-    if (strcmp(k->isa, "ref") != 0) peak_arm(&p);
+    if (strcmp(k->isa, "ref") != 0) peak_arm(&p, k->isa);
 #else
     (void)k;
 #endif

@@ -32,6 +32,6 @@ enum { PEAK_N_CHAINS = 10 };
     return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7]
 
 void peak_x86(Peak *p, const char *isa); /* x86/peak.c: what it knows better than plain C */
-void peak_arm(Peak *p); /* arm/peak.c */
+void peak_arm(Peak *p, const char *isa); /* arm/peak.c */
 
 #endif

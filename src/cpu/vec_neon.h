@@ -6,10 +6,15 @@
 
 #include "vec.h"
 
+#ifndef VEC_ISA
 #define VEC_ISA neon
+#endif
 /* 24 accumulators, 4 of B, 1 of A: 29 of 32 registers */
 #define GEMM_MR 6
 #define GEMM_NV 1
+/* integers: 8 sums, as many of floats, 4 of B, 1 of A */
+#define DOT_MR 2
+#define DOT_NV 1
 
 typedef struct v16 {
     float32x4_t a, b, c, d;
@@ -208,7 +213,167 @@ static INLINE void v_transpose(Dtype t, const void *src, int64_t row, float *dst
     }
 }
 
+/* ---- sixteen words of 32 bits ---- */
+typedef struct w16 {
+    uint32x4_t a, b, c, d;
+} w16;
+
+#define WEACH(f, x) ((w16){f((x).a), f((x).b), f((x).c), f((x).d)})
+#define WEACH2(f, x, y) ((w16){f((x).a, (y).a), f((x).b, (y).b), f((x).c, (y).c), f((x).d, (y).d)})
+#define BYTES(f, x, y) vreinterpretq_u32_u8(f(vreinterpretq_u8_u32(x), vreinterpretq_u8_u32(y)))
+
+static INLINE w16 w_set(int32_t x)
+{
+    uint32x4_t w = vreinterpretq_u32_s32(vdupq_n_s32(x));
+    return (w16){w, w, w, w};
+}
+static INLINE w16 w_zero(void) { return w_set(0); }
+static INLINE w16 w_load(const void *p)
+{
+    const uint8_t *b = p;
+    return (w16){vreinterpretq_u32_u8(vld1q_u8(b)), vreinterpretq_u32_u8(vld1q_u8(b + 16)), vreinterpretq_u32_u8(vld1q_u8(b + 32)),
+                 vreinterpretq_u32_u8(vld1q_u8(b + 48))};
+}
+static INLINE void w_store(void *p, w16 x)
+{
+    uint8_t *b = p;
+    vst1q_u8(b, vreinterpretq_u8_u32(x.a));
+    vst1q_u8(b + 16, vreinterpretq_u8_u32(x.b));
+    vst1q_u8(b + 32, vreinterpretq_u8_u32(x.c));
+    vst1q_u8(b + 48, vreinterpretq_u8_u32(x.d));
+}
+static INLINE w16 w_and(w16 x, w16 y) { return WEACH2(vandq_u32, x, y); }
+static INLINE w16 w_or(w16 x, w16 y) { return WEACH2(vorrq_u32, x, y); }
+static INLINE w16 w_xor(w16 x, w16 y) { return WEACH2(veorq_u32, x, y); }
+/* the compilers' own shifts: n is a constant only once this is inlined */
+static INLINE w16 w_shl(w16 x, int n) { return (w16){x.a << (uint32_t)n, x.b << (uint32_t)n, x.c << (uint32_t)n, x.d << (uint32_t)n}; }
+static INLINE w16 w_shr(w16 x, int n) { return (w16){x.a >> (uint32_t)n, x.b >> (uint32_t)n, x.c >> (uint32_t)n, x.d >> (uint32_t)n}; }
+static INLINE w16 w_add(w16 x, w16 y) { return WEACH2(vaddq_u32, x, y); }
+static INLINE w16 w_mul(w16 x, w16 y) { return WEACH2(vmulq_u32, x, y); }
+static INLINE uint32x4_t max4_s32(uint32x4_t x, uint32x4_t y)
+{
+    return vreinterpretq_u32_s32(vmaxq_s32(vreinterpretq_s32_u32(x), vreinterpretq_s32_u32(y)));
+}
+static INLINE w16        w_max(w16 x, w16 y) { return WEACH2(max4_s32, x, y); } /* signed */
+static INLINE uint32x4_t add_bytes4(uint32x4_t x, uint32x4_t y) { return BYTES(vaddq_u8, x, y); }
+static INLINE uint32x4_t sub_bytes4(uint32x4_t x, uint32x4_t y) { return BYTES(vsubq_u8, x, y); }
+static INLINE w16        w_add_bytes(w16 x, w16 y) { return WEACH2(add_bytes4, x, y); }
+static INLINE w16        w_sub_bytes(w16 x, w16 y) { return WEACH2(sub_bytes4, x, y); }
+/* every byte of i, 0 to 15, as the table's */
+static INLINE w16 w_lookup(const uint8_t table[16], w16 i)
+{
+    uint32x4_t t = vreinterpretq_u32_u8(vld1q_u8(table));
+    return (w16){BYTES(vqtbl1q_u8, t, i.a), BYTES(vqtbl1q_u8, t, i.b), BYTES(vqtbl1q_u8, t, i.c), BYTES(vqtbl1q_u8, t, i.d)};
+}
+/* The four bytes of each word of x are columns 4 j to 4 j + 3 of a group; where that bit of `signs` is set, u becomes twice - u. */
+static INLINE uint32x4_t flip4(uint32x4_t u, uint32x4_t signs, int j, int twice)
+{
+    static const uint8_t FROM[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
+    uint8x16_t           byte = vqtbl1q_u8(vreinterpretq_u8_u32(signs), vaddq_u8(vld1q_u8(FROM), vdupq_n_u8((uint8_t)(j / 2))));
+    uint8x16_t           set = vtstq_u8(byte, vreinterpretq_u8_u32(vdupq_n_u32(j % 2 ? 0x80402010 : 0x08040201))), v = vreinterpretq_u8_u32(u);
+    return vreinterpretq_u32_u8(vbslq_u8(set, vsubq_u8(vdupq_n_u8((uint8_t)twice), v), v));
+}
+static INLINE w16 w_flip(w16 u, w16 signs, int j, int twice)
+{
+    return (w16){flip4(u.a, signs.a, j, twice), flip4(u.b, signs.b, j, twice), flip4(u.c, signs.c, j, twice), flip4(u.d, signs.d, j, twice)};
+}
+static INLINE float32x4_t float4(uint32x4_t x) { return vcvtq_f32_s32(vreinterpretq_s32_u32(x)); }
+static INLINE v16         w_float(w16 x) { return EACH(float4, x); }
+static INLINE w16         w_bits(v16 x) { return WEACH(vreinterpretq_u32_f32, x); }
+static INLINE uint32x4_t  round4(float32x4_t x) { return vreinterpretq_u32_s32(vcvtnq_s32_f32(x)); }
+static INLINE w16         w_round(v16 x) { return WEACH(round4, x); } /* halves to even */
+/* the low half of each word, an f16 */
+static INLINE float32x4_t half4(uint32x4_t x) { return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(x))); }
+static INLINE v16         w_half(w16 x) { return EACH(half4, x); }
+static INLINE int32_t     w_sum(w16 x)
+{
+    return vaddvq_s32(vreinterpretq_s32_u32(vaddq_u32(vaddq_u32(x.a, x.b), vaddq_u32(x.c, x.d))));
+}
+static INLINE int32_t w_largest(w16 x)
+{
+    return vmaxvq_s32(vreinterpretq_s32_u32(max4_s32(max4_s32(x.a, x.b), max4_s32(x.c, x.d))));
+}
+/* a bit for every lane above x, with signs */
+static INLINE uint32_t above4(uint32x4_t a, int32x4_t x)
+{
+    static const uint32_t BIT[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcgtq_s32(vreinterpretq_s32_u32(a), x), vld1q_u32(BIT)));
+}
+static INLINE uint32_t w_above(w16 a, int32_t x)
+{
+    int32x4_t v = vdupq_n_s32(x);
+    return above4(a.a, v) | above4(a.b, v) << 4 | above4(a.c, v) << 8 | above4(a.d, v) << 12;
+}
+/* the low byte of each word */
+static INLINE void w_store_bytes(void *p, w16 x)
+{
+    uint16x8_t lo = vcombine_u16(vmovn_u32(x.a), vmovn_u32(x.b)), hi = vcombine_u16(vmovn_u32(x.c), vmovn_u32(x.d));
+    vst1q_u8(p, vcombine_u8(vmovn_u16(lo), vmovn_u16(hi)));
+}
+static INLINE uint32_t word_at(const uint8_t *p)
+{
+    uint32_t w;
+    memcpy(&w, p, sizeof w);
+    return w;
+}
+static INLINE uint32x4_t word4(const uint8_t *p, int64_t row)
+{
+    uint32x4_t x = vdupq_n_u32(word_at(p));
+    x = vsetq_lane_u32(word_at(p + row), x, 1);
+    x = vsetq_lane_u32(word_at(p + 2 * row), x, 2);
+    return vsetq_lane_u32(word_at(p + 3 * row), x, 3);
+}
+/* four bytes at p of each of 16 rows, `row` bytes apart */
+static INLINE w16 w_word(const uint8_t *p, int64_t row)
+{
+    return (w16){word4(p, row), word4(p + 4 * row, row), word4(p + 8 * row, row), word4(p + 12 * row, row)};
+}
+/* sixteen bytes at p of each of 16 rows: out[j] holds word j of every row */
+static INLINE void w_rows(const uint8_t *p, int64_t row, w16 out[4])
+{
+    float32x4_t x[4][4];
+    UNROLL
+    for (int r = 0; r < 4; r++) {
+        UNROLL
+        for (int i = 0; i < 4; i++) x[r][i] = vreinterpretq_f32_u8(vld1q_u8(p + (4 * r + i) * row));
+        square_transpose(x[r]);
+    }
+    UNROLL
+    for (int j = 0; j < 4; j++)
+        out[j] = (w16){vreinterpretq_u32_f32(x[0][j]), vreinterpretq_u32_f32(x[1][j]), vreinterpretq_u32_f32(x[2][j]), vreinterpretq_u32_f32(x[3][j])};
+}
+
+/* acc + the products of four bytes each, u without and x with a sign.  w_dot: u is at most 127. */
+static INLINE uint32x4_t dot4(uint32x4_t acc, uint32x4_t u, uint32x4_t x)
+{
+    int32x4_t sum = vreinterpretq_s32_u32(acc);
+    int8x16_t p = vreinterpretq_s8_u32(u), q = vreinterpretq_s8_u32(x);
+#ifdef __ARM_FEATURE_DOTPROD
+    sum = vdotq_s32(sum, p, q);
+#else /* a pair's sum fits into 16 bits: at most 2 * 128 * 127 */
+    sum = vpadalq_s16(sum, vpaddq_s16(vmull_s8(vget_low_s8(p), vget_low_s8(q)), vmull_high_s8(p, q)));
+#endif
+    return vreinterpretq_u32_s32(sum);
+}
+/* u x = (u - 128) x + 128 x */
+static INLINE uint32x4_t dot4_wide(uint32x4_t acc, uint32x4_t u, uint32x4_t x)
+{
+    int32x4_t lift = vshlq_n_s32(vpaddlq_s16(vpaddlq_s8(vreinterpretq_s8_u32(x))), 7);
+    return dot4(vaddq_u32(acc, vreinterpretq_u32_s32(lift)), veorq_u32(u, vdupq_n_u32(0x80808080)), x);
+}
+static INLINE w16 w_dot(w16 acc, w16 u, w16 x)
+{
+    return (w16){dot4(acc.a, u.a, x.a), dot4(acc.b, u.b, x.b), dot4(acc.c, u.c, x.c), dot4(acc.d, u.d, x.d)};
+}
+static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x)
+{
+    return (w16){dot4_wide(acc.a, u.a, x.a), dot4_wide(acc.b, u.b, x.b), dot4_wide(acc.c, u.c, x.c), dot4_wide(acc.d, u.d, x.d)};
+}
+
 #undef EACH
 #undef EACH2
 #undef ALL
+#undef WEACH
+#undef WEACH2
+#undef BYTES
 #endif

@@ -1,7 +1,8 @@
-/* The loops of peak.h for NEON, which every processor of the family has. */
+/* The loops of peak.h for NEON, which every processor of the family has, and for its dot products of bytes. */
 #include "../peak.h"
 
 #include <arm_neon.h>
+#include <string.h>
 
 #define START_F32(n) vdupq_n_f32(n)
 #define STEP_F32(s) vfmaq_f32(b, s, a)
@@ -22,11 +23,22 @@ static void dot8_neon(int rounds, uint32_t *out)
     PEAK_CHAINS(int32x4_t, START_S32, STEP_S32, SUM_S32);
 }
 
-void peak_arm(Peak *p)
+#define STEP_SDOT(s) vdotq_s32(s, x, y)
+__attribute__((target("arch=armv8.2-a+dotprod"))) static void dot8_sdot(int rounds, uint32_t *out)
+{
+    const int8x16_t x = vdupq_n_s8(3), y = vdupq_n_s8(-5);
+    PEAK_CHAINS(int32x4_t, START_S32, STEP_SDOT, SUM_S32);
+}
+
+void peak_arm(Peak *p, const char *isa)
 {
     p->fma_ops = 2 * 4 * PEAK_N_CHAINS;
     p->dot8_ops = 2 * 8 * PEAK_N_CHAINS;
     p->dot8_name = "smull";
     p->fma = fma_neon;
     p->dot8 = dot8_neon;
+    if (strcmp(isa, "dotprod") != 0) return;
+    p->dot8_ops = 2 * 16 * PEAK_N_CHAINS;
+    p->dot8_name = "sdot";
+    p->dot8 = dot8_sdot;
 }
