@@ -201,6 +201,7 @@ def gguf_write(a):
             f.write(b"\0" * (-f.tell() % 32))
             size = gguf_size((n, shape, kind))
             read += 0 if n.startswith("token_embd") else size * 8 // r1.EXPERTS if "_exps." in n else size
+        os.fsync(f.fileno())  # or the system would write while something is measured
     return read
 
 
@@ -252,6 +253,7 @@ def hf_write(a):
             hf_data(w, f, *t)
             size = r1.hf_size(t)
             read += 0 if "embed_tokens" in t[0] else size * 8 // r1.EXPERTS if ".mlp.experts." in t[0] else size
+        os.fsync(f.fileno())
     config = dict(r1.CONFIG, num_hidden_layers=a.layers, first_k_dense_replace=a.dense, num_nextn_predict_layers=0)
     with open(os.path.join(a.path, "config.json"), "w") as f:
         json.dump(config if a.shape == "r1" else dense_config(DENSE[a.shape], a.layers), f, indent=2)
