@@ -72,7 +72,7 @@ int cpu_kernels_all(const Kernels **out, int max)
     int            n = 0;
     Kernels        k;
     memset(&k, 0, sizeof k);
-    quant_rows_fill(); /* the same bytes whoever writes first, as below */
+    quant_rows_fill();
     for (int i = 0; i < N_ISA; i++) {
         if (!ISA[i].usable()) continue;
         ISA[i].init(&k);

@@ -1,5 +1,7 @@
 /* The block types of GGUF whose values are looked up: four or eight columns at a time are a row of a fixed grid
  * (quant_grids.h), with signs, times a scale.  The comment over each decoder gives the block's bytes in order. */
+#include <pthread.h>
+
 #include "quant.h"
 #include "quant_grids.h"
 
@@ -122,7 +124,7 @@ static uint64_t bytes_of(uint16_t row, int bits, const uint8_t *value, int lift)
     return all;
 }
 
-void quant_rows_fill(void)
+static void fill(void)
 {
     static const uint8_t TWO[4] = {8, 25, 43, 0}, ONE[4] = {0, 8, 16, 0}, XXS[16] = {4, 12, 20, 28, 36, 44, 52, 62}, S[16] = {1, 3, 5, 7, 9, 11, 13, 15};
     for (int i = 0; i < 256; i++) QUANT_ROW_IQ2_XXS[i] = bytes_of(GRID_IQ2_XXS[i], 2, TWO, 64);
@@ -131,4 +133,10 @@ void quant_rows_fill(void)
     for (int i = 0; i < 2048; i++) QUANT_ROW_IQ1[i] = bytes_of(GRID_IQ1[i], 2, ONE, 8);
     for (int i = 0; i < 256; i++) QUANT_ROW_IQ3_XXS[i] = (uint32_t)bytes_of(GRID_IQ3_XXS[i], 4, XXS, 64);
     for (int i = 0; i < 512; i++) QUANT_ROW_IQ3_S[i] = (uint32_t)bytes_of(GRID_IQ3_S[i], 4, S, 16);
+}
+
+void quant_rows_fill(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, fill);
 }
