@@ -247,8 +247,10 @@ static INLINE void unpack_q2_k(const Panel *p, const uint8_t *b, int64_t row)
         w16 q[4];
         take(p, b + 16 + 16 * c, row, q);
         UNROLL
-        for (int j = 0; j < 4; j++)
+        for (int j = 0; j < 4; j++) {
+            UNROLL
             for (int g = 0; g < 4; g++) put(p, 32 * (c / 2) + 8 * g + 4 * (c % 2) + j, w_mask(w_shr(q[j], 2 * g), 3));
+        }
     }
 }
 static INLINE void unpack_q3_k(const Panel *p, const uint8_t *b, int64_t row)
@@ -271,12 +273,14 @@ static INLINE void unpack_q3_k(const Panel *p, const uint8_t *b, int64_t row)
         w16 q[4];
         take(p, b + 32 + 16 * c, row, q);
         UNROLL
-        for (int j = 0; j < 4; j++)
+        for (int j = 0; j < 4; j++) {
+            UNROLL
             for (int g = 0; g < 4; g++) { /* bit 4 (c / 2) + g of hmask is worth 4 */
                 int bit = 4 * (c / 2) + g;
                 w16 h = high[4 * (c % 2) + j], four = w_mask(bit < 2 ? w_shl(h, 2 - bit) : w_shr(h, bit - 2), 4);
                 put(p, 32 * (c / 2) + 8 * g + 4 * (c % 2) + j, w_or(w_mask(w_shr(q[j], 2 * g), 3), four));
             }
+        }
     }
 }
 /* the part of a panel that begins at group g, where every group is one run */
