@@ -247,17 +247,25 @@ typedef struct AttnCase {
     int      T;
 } AttnCase;
 
-/* Pages of a cache: whole pages whose rows beyond the last position hold NaN, which may not come near a result. */
-static const void **pages_cached(const AttnArgs *a, int len, int cols, NumKind kind)
+/* Pages of a cache: whole pages whose positions beyond the last hold NaN, which may not come near a result. */
+static const void **pages_cached(const AttnArgs *a, int len, int heads, int cols, bool keys, NumKind kind)
 {
     int          n = (len + KV_PAGE - 1) / KV_PAGE;
     const void **p = guarded((size_t)n * sizeof *p);
-    size_t       size = kv_bytes(a->type, (size_t)(KV_PAGE * cols));
+    size_t       head = kv_bytes(a->type, (size_t)(KV_PAGE * cols));
     for (int i = 0; i < n; i++) {
-        int   rows = len - i * KV_PAGE < KV_PAGE ? len - i * KV_PAGE : KV_PAGE;
-        char *page = guarded(size);
-        memset(page, 0xff, size);
-        fill_typed(a->type, page, (size_t)(rows * cols), kind);
+        int      rows = len - i * KV_PAGE < KV_PAGE ? len - i * KV_PAGE : KV_PAGE;
+        uint8_t *page = guarded((size_t)heads * head);
+        memset(page, 0xff, (size_t)heads * head);
+        for (int h = 0; h < heads; h++)
+            for (int j = 0; j < rows; j++)
+                for (int d = 0; d < cols; d++) {
+                    uint8_t *at = page + (size_t)h * head + (a->type == DT_Q8_0 ? d / KV_Q8_COLS * KV_Q8_BLOCK : 0);
+                    int64_t  to = keys ? kv_key_at(a->type, j, d) : kv_val_at(a->type, cols, j, d);
+                    if (a->type != DT_Q8_0) fill_typed(a->type, at + to * (a->type == DT_F32 ? 4 : 2), 1, kind);
+                    else at[to] = (uint8_t)rng_u32(&rnd);
+                    if (a->type == DT_Q8_0 && d % KV_Q8_COLS == 0) fill_typed(DT_F16, at + 2 * j, 1, kind);
+                }
         p[i] = page;
     }
     return p;
@@ -291,10 +299,12 @@ static AttnCase attn_case(NumKind kind, bool backward)
         if (per % h == 0) a->heads = h;
     a->tile = a->heads >= 64 ? 1 : rng_below(&rnd, 4) ? 64 / a->heads : pick(1, 64 / a->heads);
     a->type = cached ? type : DT_F32;
+    a->paged = cached;
+    a->v_in_k = in_k;
     a->q_head = dk + (G == 1 || cached ? pick(0, 3) : 0);
     a->q_row = H * a->q_head + pick(0, 3);
-    a->key_row = G * dk + (type == DT_Q8_0 ? 32 * pick(0, 1) : pick(0, 3));
-    a->val_row = in_k ? a->key_row : G * dv + (type == DT_Q8_0 ? 32 * pick(0, 1) : pick(0, 3));
+    a->key_row = G * dk + pick(0, 3);
+    a->val_row = in_k ? a->key_row : G * dv + pick(0, 3);
     a->out_row = H * dv + pick(0, 3);
     for (int i = 0; i < spans; i++) {
         s[i] = (KeySpan){T, per > 8 ? pick(1, 40) : pick(1, 100), cached ? pick(0, 70) : 0, NULL, NULL};
@@ -308,8 +318,8 @@ static AttnCase attn_case(NumKind kind, bool backward)
     float *k = input(cached ? 0 : kn, kind), *v = in_k ? k : input(cached ? 0 : vn, kind);
     for (int i = 0; i < spans; i++) {
         int len = s[i].pos0 + s[i].n;
-        s[i].key = cached ? pages_cached(a, len, (int)a->key_row, kind) : pages_packed(k, a->key_row, s[i].row0, len);
-        s[i].val = in_k ? s[i].key : cached ? pages_cached(a, len, (int)a->val_row, kind) : pages_packed(v, a->val_row, s[i].row0, len);
+        s[i].key = cached ? pages_cached(a, len, G, dk, true, kind) : pages_packed(k, a->key_row, s[i].row0, len);
+        s[i].val = in_k ? s[i].key : cached ? pages_cached(a, len, G, dv, false, kind) : pages_packed(v, a->val_row, s[i].row0, len);
     }
     a->q = input((size_t)(T - 1) * (size_t)a->q_row + (size_t)((H - 1) * a->q_head + dk), kind);
     a->dout = input((size_t)(T - 1) * (size_t)a->out_row + (size_t)(H * dv), kind);

@@ -2,7 +2,7 @@
 #ifndef AHA_CPU_KERN_TABLE_H
 #define AHA_CPU_KERN_TABLE_H
 
-#include "kern_attn.h"
+#include "kern_attn_back.h"
 #ifdef DOT_MR /* the ISA spells integers */
 #include "kern_dot.h"
 #define VEC_DOT(X) X(act) X(dot)

@@ -93,7 +93,7 @@ static INLINE void tile_run(int mr, const float *a, int64_t a_row, int64_t a_k, 
 }
 
 /* C = or += A B for mr rows, 1 to GEMM_MR */
-static void tile_any(int mr, const float *a, int64_t a_row, int64_t a_k, const float *b, int64_t b_step, int kc,
+__attribute__((unused)) static void tile_any(int mr, const float *a, int64_t a_row, int64_t a_k, const float *b, int64_t b_step, int kc,
                      const TileOut *o)
 {
 #define ROWS(n)                                                                                                       \
@@ -108,7 +108,7 @@ static void tile_any(int mr, const float *a, int64_t a_row, int64_t a_k, const f
 }
 
 /* A tile whose rows sum over ranges of their own, [lo[m], hi[m]), both ascending in m: what lies outside is not read as
- * a factor, so a value that must not count may be anything.  c[m] = c[m] * fix[m] + sum, rounded once; fix NULL: + sum. */
+ * a factor, so a value that must not count may be anything.  c[m] += sum. */
 typedef struct RangeTile {
     const float *a; /* element (m, k) at a[m + k * a_k] */
     int64_t      a_k;
@@ -116,7 +116,6 @@ typedef struct RangeTile {
     int64_t      b_step;
     int          lo[GEMM_MR], hi[GEMM_MR];
     float       *c[GEMM_MR];
-    const float *fix;
     int          cols;
 } RangeTile;
 
@@ -142,18 +141,17 @@ static INLINE void range_run(const RangeTile *t, int mr, int nv)
     }
     UNROLL
     for (int m = 0; m < mr; m++) {
-        v16 fix = v_set(t->fix ? t->fix[m] : 1.0f);
         UNROLL
         for (int v = 0; v < nv; v++) {
             float *c = t->c[m] + 16 * v;
             m16    mask = m_first(t->cols - 16 * v);
-            v_store_m(c, mask, v_fma(v_load_m(c, mask), fix, acc[m][v]));
+            v_store_m(c, mask, v_add(v_load_m(c, mask), acc[m][v]));
         }
     }
 }
 
 /* mr rows of all `cols` columns, a vector or a panel at a time */
-static void range_any(RangeTile *t, int mr, int cols)
+__attribute__((unused)) static void range_any(RangeTile *t, int mr, int cols)
 {
     for (int n = 0; n < cols; n += GEMM_NR) {
         t->cols = min_int(cols - n, GEMM_NR);

@@ -100,21 +100,29 @@ static void store_q8(uint8_t *dst, const real *x)
     }
 }
 
-static void kv_store_q8(const KvStoreArgs *a, int64_t r)
+/* 32 columns of position j into their block of a page */
+static void page_q8(uint8_t *block, const real *x, int j, bool keys)
 {
-    for (int i = 0; i < a->cols; i += KV_Q8_COLS) store_q8((uint8_t *)a->dst[r] + i / KV_Q8_COLS * KV_Q8_BYTES, &a->x[r * a->x_row + i]);
+    uint8_t one[KV_Q8_BYTES];
+    store_q8(one, x);
+    memcpy(block + 2 * j, one, 2);
+    for (int d = 0; d < KV_Q8_COLS; d++) block[keys ? kv_key_at(DT_Q8_0, j, d) : kv_val_at(DT_Q8_0, 0, j, d)] = one[2 + d];
 }
 
 REF(kv_store)
 {
     const KvStoreArgs *a = args;
     (void)scratch;
-    if (a->to == DT_Q8_0) {
-        for (int64_t r = i0; r < i1; r++) kv_store_q8(a, r);
-        return;
-    }
     for (int64_t r = i0; r < i1; r++)
-        for (int i = 0; i < a->cols; i++) store(a->to, a->dst[r], i, a->x[r * a->x_row + i]);
+        for (int c = 0; c < a->cols; c += a->head) {
+            const real *x = &a->x[r * a->x_row + c];
+            uint8_t    *at = (uint8_t *)a->dst[r] + kv_bytes(a->to, (size_t)c * KV_PAGE);
+            int         j = a->pos[r] % KV_PAGE;
+            if (a->to == DT_Q8_0)
+                for (int d = 0; d < a->head; d += KV_Q8_COLS) page_q8(at + d / KV_Q8_COLS * KV_Q8_BLOCK, x + d, j, a->keys);
+            else
+                for (int d = 0; d < a->head; d++) store(a->to, at, a->keys ? kv_key_at(a->to, j, d) : kv_val_at(a->to, a->head, j, d), x[d]);
+        }
 }
 
 static void round_q8(real *x, int cols)

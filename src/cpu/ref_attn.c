@@ -6,15 +6,33 @@ typedef struct Item { /* one query row's view of its keys */
     int64_t        row;  /* in the batch */
     int            pos, h, g;
     const real    *q;
+    const int16_t *code; /* of keys of Q8_0: the query as numbers, and a factor per block */
+    const float   *dq;
 } Item;
+
+/* a page's part of a head, and its block of column d */
+static const uint8_t *head_at(const AttnArgs *a, const void *page, int g, int cols)
+{
+    return (const uint8_t *)page + kv_bytes(a->type, (size_t)g * (size_t)cols * KV_PAGE);
+}
+static const uint8_t *block_at(const AttnArgs *a, const void *page, int g, int cols, int d)
+{
+    return head_at(a, page, g, cols) + d / KV_Q8_COLS * KV_Q8_BLOCK;
+}
+static real factor_at(const uint8_t *block, int j) { return ref_load(DT_F16, block, j % KV_PAGE); }
 
 static real key_at(const AttnArgs *a, const Item *it, int j, int d)
 {
-    return ref_load(a->type, it->span->key[j / KV_PAGE], (j % KV_PAGE) * a->key_row + (int64_t)it->g * a->dk + d);
+    const void *page = it->span->key[j / KV_PAGE];
+    if (a->paged) return ref_load(a->type, head_at(a, page, it->g, a->dk), kv_key_at(a->type, j % KV_PAGE, d));
+    return ((const real *)page)[(j % KV_PAGE) * a->key_row + (int64_t)it->g * a->dk + d];
 }
 static real val_at(const AttnArgs *a, const Item *it, int j, int d)
 {
-    return ref_load(a->type, it->span->val[j / KV_PAGE], (j % KV_PAGE) * a->val_row + (int64_t)it->g * a->dv + d);
+    const void *page = it->span->val[j / KV_PAGE];
+    if (a->paged && a->v_in_k) return key_at(a, it, j, d);
+    if (a->paged) return ref_load(a->type, head_at(a, page, it->g, a->dv), kv_val_at(a->type, a->dv, j % KV_PAGE, d));
+    return ((const real *)page)[(j % KV_PAGE) * a->val_row + (int64_t)it->g * a->dv + d];
 }
 
 /* scale * q.k_j; the chain is cut every GEMM_KC as in gemm */
@@ -28,11 +46,66 @@ static real score(const AttnArgs *a, const Item *it, int j)
     }
     return a->scale * sum;
 }
+/* the same of coded keys and a coded query */
+static real score_q8(const AttnArgs *a, const Item *it, int j)
+{
+    real sum = 0;
+    for (int d0 = 0; d0 < a->dk; d0 += KV_Q8_COLS) {
+        const uint8_t *block = block_at(a, it->span->key[j / KV_PAGE], it->g, a->dk, d0);
+        int32_t        n = 0;
+        for (int d = d0; d < d0 + KV_Q8_COLS; d++) n += it->code[d] * (int8_t)block[kv_key_at(DT_Q8_0, j % KV_PAGE, d)];
+        sum = r_fma((real)n, factor_at(block, j) * (real)it->dq[d0 / KV_Q8_COLS], sum);
+    }
+    return a->scale * sum;
+}
+
+/* sum of s_j v_j over n positions from j0 on */
+static real weighted(const AttnArgs *a, const Item *it, int j0, int n, const real *s, int d)
+{
+    real sum = 0;
+    for (int j = 0; j < n; j++) sum = r_fma(s[j], val_at(a, it, j0 + j, d), sum);
+    return sum;
+}
+/* the same of values of Q8_0 for 32 columns from d0 on: weights that are integers times `unit` */
+static void weighted_q8(const AttnArgs *a, const Item *it, int j0, int n, const real *s, int d0, real *out)
+{
+    const uint8_t *block = block_at(a, it->span->val[j0 / KV_PAGE], it->g, a->v_in_k ? a->dk : a->dv, d0);
+    real           big = 0, most = 0, none = 0, unit, inv, f;
+    int16_t        w[KV_PAGE];
+    for (int j = 0; j < n; j++) {
+        real factor = factor_at(block, j), size = factor < 0 ? -factor : factor;
+        if (s[j] > big) big = s[j];
+        if (size > most) most = size;
+        none += factor * 0;
+    }
+    inv = big > 0 ? 1 / big : 0;
+    f = most > 0 ? 32767 / most : 0;
+    unit = big * (most / 32767) + none;
+    for (int j = 0; j < n; j++) {
+        float x = (float)((s[j] * inv) * (factor_at(block, j) * f));
+        w[j] = x >= -32767.5f && x <= 32767.5f ? (int16_t)(x + 0x1.8p23f - 0x1.8p23f) : 0;
+    }
+    for (int d = 0; d < KV_Q8_COLS; d++) {
+        int32_t sum = 0;
+        for (int j = 0; j < n; j++)
+            sum += w[j] * (int8_t)block[a->v_in_k ? kv_key_at(DT_Q8_0, j, d) : kv_val_at(DT_Q8_0, a->dv, j, d)];
+        out[d] = (real)sum * unit;
+    }
+}
 
 static Item item_of(const AttnArgs *a, const KeySpan *s, int i, int h)
 {
     int64_t row = s->row0 + i;
-    return (Item){s, row, s->pos0 + i, h, (int)((int64_t)h * a->G / a->H), a->q + row * a->q_row + h * a->q_head};
+    return (Item){s, row, s->pos0 + i, h, (int)((int64_t)h * a->G / a->H), a->q + row * a->q_row + h * a->q_head, NULL, NULL};
+}
+
+static void code_query(const AttnArgs *a, Item *it, void *scratch)
+{
+    float   *dq = scratch;
+    int16_t *code = (int16_t *)(dq + a->dk / KV_Q8_COLS);
+    for (int d = 0; d < a->dk; d += KV_Q8_COLS) dq[d / KV_Q8_COLS] = kv_code_query(it->q + d, code + d);
+    it->code = code;
+    it->dq = dq;
 }
 
 static void attend(const AttnArgs *a, const Item *it)
@@ -41,21 +114,22 @@ static void attend(const AttnArgs *a, const Item *it)
     for (int d = 0; d < a->dv; d++) o[d] = 0;
     for (int j0 = 0; j0 <= it->pos; j0 += KV_PAGE) {
         int  n = it->pos + 1 - j0 < KV_PAGE ? it->pos + 1 - j0 : KV_PAGE;
-        real s[KV_PAGE], m1 = m, fix, sum = 0;
+        real s[KV_PAGE], lane[16] = {0}, m1 = m, fix;
         for (int j = 0; j < n; j++) {
-            s[j] = score(a, it, j0 + j);
+            s[j] = a->type == DT_Q8_0 ? score_q8(a, it, j0 + j) : score(a, it, j0 + j);
             if (s[j] > m1) m1 = s[j];
         }
         fix = r_exp(m - m1);
         for (int j = 0; j < n; j++) {
             s[j] = r_exp(s[j] - m1);
-            sum += s[j];
+            lane[j % 16] += s[j];
         }
-        l = r_fma(l, fix, sum);
-        for (int d = 0; d < a->dv; d++) {
-            real block = 0;
-            for (int j = 0; j < n; j++) block = r_fma(s[j], val_at(a, it, j0 + j, d), block);
-            o[d] = r_fma(o[d], fix, block);
+        l = r_fma(l, fix, ref_lanes_sum(lane));
+        for (int d0 = 0; d0 < a->dv; d0 += KV_Q8_COLS) {
+            real part[KV_Q8_COLS];
+            if (a->type == DT_Q8_0) weighted_q8(a, it, j0, n, s, d0, part);
+            for (int d = d0; d < d0 + KV_Q8_COLS && d < a->dv; d++)
+                o[d] = r_fma(o[d], fix, a->type == DT_Q8_0 ? part[d - d0] : weighted(a, it, j0, n, s, d));
         }
         m = m1;
     }
@@ -66,13 +140,13 @@ static void attend(const AttnArgs *a, const Item *it)
 REF(attn)
 {
     const AttnArgs *a = args;
-    (void)scratch;
     for (int64_t n = i0; n < i1; n++) {
         const KeySpan *s = &a->span[a->item[3 * n]];
         int            r0 = a->item[3 * n + 1], g = a->item[3 * n + 2];
         for (int i = r0; i < r0 + a->tile && i < s->n; i++)
             for (int h = g * a->heads; h < (g + 1) * a->heads; h++) {
                 Item it = item_of(a, s, i, h);
+                if (a->type == DT_Q8_0) code_query(a, &it, scratch);
                 attend(a, &it);
             }
     }

@@ -70,6 +70,11 @@ static INLINE v16 v_twice(v16 x)
 }
 /* x > m ? x : m: a NaN in x leaves m, as the references' comparison does */
 static INLINE v16 v_max(v16 x, v16 m) { return (v16){_mm256_max_ps(x.lo, m.lo), _mm256_max_ps(x.hi, m.hi)}; }
+static INLINE v16 v_abs(v16 x)
+{
+    __m256 s = _mm256_set1_ps(-0.0f);
+    return (v16){_mm256_andnot_ps(s, x.lo), _mm256_andnot_ps(s, x.hi)};
+}
 /* m ? a : b */
 static INLINE v16 v_pick(m16 m, v16 a, v16 b)
 {
@@ -84,6 +89,15 @@ static INLINE float v_sum(v16 x)
     __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
     z = _mm_add_ps(z, _mm_movehl_ps(z, z));
     return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
+}
+
+/* the largest lane; none may be NaN */
+static INLINE float v_top(v16 x)
+{
+    __m256 y = _mm256_max_ps(x.lo, x.hi);
+    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
 }
 
 /* the operations of r_exp (tensor/rmath.h), lane by lane */
@@ -309,5 +323,23 @@ static INLINE __m256i dot8_wide(__m256i acc, __m256i u, __m256i x) /* a pair's s
 }
 static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) { return (w16){dot8_wide(acc.lo, u.lo, x.lo), dot8_wide(acc.hi, u.hi, x.hi)}; }
 #endif
+
+/* ---- words as pairs of 16-bit integers: as vec_avx512.h ---- */
+static INLINE w16 w_load_pairs(const void *p)
+{
+    return (w16){_mm256_cvtepi8_epi16(_mm_loadu_si128(p)), _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p + 1))};
+}
+static INLINE w16 w_dot_pairs(w16 acc, w16 x, w16 y)
+{
+    return (w16){_mm256_add_epi32(acc.lo, _mm256_madd_epi16(x.lo, y.lo)), _mm256_add_epi32(acc.hi, _mm256_madd_epi16(x.hi, y.hi))};
+}
+static INLINE w16 w_firsts(w16 x, w16 y)
+{
+    return (w16){_mm256_blend_epi16(x.lo, _mm256_slli_epi32(y.lo, 16), 0xaa), _mm256_blend_epi16(x.hi, _mm256_slli_epi32(y.hi, 16), 0xaa)};
+}
+static INLINE w16 w_seconds(w16 x, w16 y)
+{
+    return (w16){_mm256_blend_epi16(y.lo, _mm256_srli_epi32(x.lo, 16), 0x55), _mm256_blend_epi16(y.hi, _mm256_srli_epi32(x.hi, 16), 0x55)};
+}
 
 #endif

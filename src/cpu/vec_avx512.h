@@ -43,6 +43,7 @@ static INLINE v16 v_twice(v16 x)
 }
 /* x > m ? x : m: a NaN in x leaves m, as the references' comparison does */
 static INLINE v16 v_max(v16 x, v16 m) { return _mm512_max_ps(x, m); }
+static INLINE v16 v_abs(v16 x) { return _mm512_abs_ps(x); }
 /* m ? a : b */
 static INLINE v16 v_pick(m16 m, v16 a, v16 b) { return _mm512_mask_mov_ps(b, m, a); }
 
@@ -53,6 +54,15 @@ static INLINE float v_sum(v16 x)
     __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
     z = _mm_add_ps(z, _mm_movehl_ps(z, z));
     return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
+}
+
+/* the largest lane; none may be NaN */
+static INLINE float v_top(v16 x)
+{
+    __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
 }
 
 /* the operations of r_exp (tensor/rmath.h), lane by lane */
@@ -256,5 +266,21 @@ static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) /* a pair's sum of nibbles f
     return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(high, x), _mm512_set1_epi16(16)));
 }
 #endif
+
+/* ---- words as pairs of 16-bit integers ---- */
+/* 32 numbers of 8 bits */
+static INLINE w16 w_load_pairs(const void *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(p)); }
+/* acc plus the two products of each pair */
+static INLINE w16 w_dot_pairs(w16 acc, w16 x, w16 y)
+{
+#ifdef __AVX512VNNI__
+    return _mm512_dpwssd_epi32(acc, x, y);
+#else
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(x, y));
+#endif
+}
+/* pairs of the first, or second, of each pair in x and the same in y */
+static INLINE w16 w_firsts(w16 x, w16 y) { return _mm512_mask_mov_epi16(x, 0xaaaaaaaa, _mm512_slli_epi32(y, 16)); }
+static INLINE w16 w_seconds(w16 x, w16 y) { return _mm512_mask_mov_epi16(y, 0x55555555, _mm512_srli_epi32(x, 16)); }
 
 #endif

@@ -99,6 +99,7 @@ static INLINE v16 v_twice(v16 x)
 /* x > m ? x : m: a NaN in x leaves m, as the references' comparison does; vmaxq would give the NaN */
 static INLINE float32x4_t max4(float32x4_t x, float32x4_t m) { return vbslq_f32(vcgtq_f32(x, m), x, m); }
 static INLINE v16         v_max(v16 x, v16 m) { return EACH2(max4, x, m); }
+static INLINE v16 v_abs(v16 x) { return EACH(vabsq_f32, x); }
 /* m ? x : y */
 static INLINE v16 v_pick(m16 m, v16 x, v16 y)
 {
@@ -116,6 +117,9 @@ static INLINE float v_sum(v16 x)
     float32x2_t z = vadd_f32(vget_low_f32(y), vget_high_f32(y));
     return vget_lane_f32(z, 0) + vget_lane_f32(z, 1);
 }
+
+/* the largest lane; none may be NaN */
+static INLINE float v_top(v16 x) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.a, x.b), vmaxq_f32(x.c, x.d))); }
 
 /* the operations of r_exp (tensor/rmath.h), lane by lane */
 static INLINE float32x4_t exp4(float32x4_t x)
@@ -369,6 +373,34 @@ static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x)
 {
     return (w16){dot4_wide(acc.a, u.a, x.a), dot4_wide(acc.b, u.b, x.b), dot4_wide(acc.c, u.c, x.c), dot4_wide(acc.d, u.d, x.d)};
 }
+
+/* ---- words as pairs of 16-bit integers: as vec_avx512.h ---- */
+static INLINE uint32x4_t load_pairs4(const int8_t *p) { return vreinterpretq_u32_s16(vmovl_s8(vld1_s8(p))); }
+static INLINE w16 w_load_pairs(const void *p)
+{
+    const int8_t *q = p;
+    return (w16){load_pairs4(q), load_pairs4(q + 8), load_pairs4(q + 16), load_pairs4(q + 24)};
+}
+static INLINE uint32x4_t dot_pairs4(uint32x4_t acc, uint32x4_t x, uint32x4_t y)
+{
+    int16x8_t p = vreinterpretq_s16_u32(x), q = vreinterpretq_s16_u32(y);
+    int32x4_t two = vpaddq_s32(vmull_s16(vget_low_s16(p), vget_low_s16(q)), vmull_high_s16(p, q));
+    return vaddq_u32(acc, vreinterpretq_u32_s32(two));
+}
+static INLINE w16 w_dot_pairs(w16 acc, w16 x, w16 y)
+{
+    return (w16){dot_pairs4(acc.a, x.a, y.a), dot_pairs4(acc.b, x.b, y.b), dot_pairs4(acc.c, x.c, y.c), dot_pairs4(acc.d, x.d, y.d)};
+}
+static INLINE uint32x4_t firsts4(uint32x4_t x, uint32x4_t y)
+{
+    return vreinterpretq_u32_u16(vtrn1q_u16(vreinterpretq_u16_u32(x), vreinterpretq_u16_u32(y)));
+}
+static INLINE uint32x4_t seconds4(uint32x4_t x, uint32x4_t y)
+{
+    return vreinterpretq_u32_u16(vtrn2q_u16(vreinterpretq_u16_u32(x), vreinterpretq_u16_u32(y)));
+}
+static INLINE w16 w_firsts(w16 x, w16 y) { return WEACH2(firsts4, x, y); }
+static INLINE w16 w_seconds(w16 x, w16 y) { return WEACH2(seconds4, x, y); }
 
 #undef EACH
 #undef EACH2

@@ -12,7 +12,7 @@
 
 #include <stdio.h>
 
-enum { TENSORS = 4, PAIRS = 12, VALUE_MAX = 32, PATH_CAP = 4096, TAG_VERSION = 1 };
+enum { TENSORS = 4, PAIRS = 12, VALUE_MAX = 32, PATH_CAP = 4096, TAG_VERSION = 2 };
 
 /* ---- what it was computed for ---- */
 typedef struct Tags {

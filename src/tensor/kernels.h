@@ -154,24 +154,60 @@ typedef struct SwigluArgs {
 
 /* Keys and values are kept as F32 (real), F16, BF16 or Q8_0, rounded when they are stored.  Q8_0 is GGUF's block of 32 columns
  * of a head: a factor d in f16, then 32 numbers q of 8 bits; the value is q * d.  d is max |x| / 127 rounded to f16; q is
- * x / d rounded, halves away from 0, at most 127.  A block with a number that f16's d cannot reach, or that is none, is NaN. */
-enum { KV_Q8_COLS = 32, KV_Q8_BYTES = 34 };
+ * x / d rounded, halves away from 0, at most 127.  A block with a number that f16's d cannot reach, or that is none, is NaN.
+ *
+ * A page of the cache holds KV_PAGE positions of one layer: the keys of all key heads, a head behind the other, then their values.
+ * A head's keys lie by columns, its values by rows, so that both are read from end to end with nothing but them in between:
+ *   keys [dk][KV_PAGE], values [KV_PAGE][dv];   of Q8_0 each block of 32 columns, for all positions of the page:
+ *   d [KV_PAGE] in f16 | q of keys [16][KV_PAGE][2]: columns 2i and 2i+1 side by side,
+ *                      | q of values [16][32][2]: positions i and i+16 side by side, as products of pairs of integers want them */
+enum { KV_Q8_COLS = 32, KV_Q8_BYTES = 34, KV_Q8_BLOCK = KV_PAGE * KV_Q8_BYTES, KV_Q8_NUMBERS = 2 * KV_PAGE };
 /* bytes of n elements; of Q8_0 a number of whole blocks */
 static inline size_t kv_bytes(Dtype t, size_t n)
 {
     return t == DT_F32 ? n * sizeof(real) : t == DT_Q8_0 ? n / KV_Q8_COLS * KV_Q8_BYTES : 2 * n;
 }
+/* which element of a head's part of a page is column d of position j: of Q8_0 which byte of the column's block */
+static inline int64_t kv_key_at(Dtype t, int j, int d)
+{
+    return t == DT_Q8_0 ? KV_Q8_NUMBERS + (d % KV_Q8_COLS / 2 * KV_PAGE + j) * 2 + d % 2 : (int64_t)d * KV_PAGE + j;
+}
+static inline int64_t kv_val_at(Dtype t, int dv, int j, int d)
+{
+    return t == DT_Q8_0 ? KV_Q8_NUMBERS + (j % 16 * KV_Q8_COLS + d % KV_Q8_COLS) * 2 + j / 16 : (int64_t)j * dv + d;
+}
+
+/* A query beside keys of Q8_0 is coded too: 32 columns are numbers of 16 bits, x / dq rounded, halves to even, with dq = max |x| / 32767,
+ * so that a block's products are added as integers, exactly and in any order.  Below 2^-100 all are 0; a block with a number that
+ * is none or infinite is 0s with dq NaN. */
+static inline float kv_code_query(const real *x, int16_t q[KV_Q8_COLS])
+{
+    float max = 0, none = 0, f;
+    for (int i = 0; i < KV_Q8_COLS; i++) {
+        float v = (float)x[i], size = v < 0 ? -v : v;
+        if (size > max) max = size;
+        none += v * 0.0f;
+    }
+    f = none == 0 && max >= 0x1p-100f ? 32767 / max : 0;
+    for (int i = 0; i < KV_Q8_COLS; i++) q[i] = f > 0 ? (int16_t)((float)x[i] * f + 0x1.8p23f - 0x1.8p23f) : 0;
+    return f > 0 ? max / 32767 : none;
+}
 
 /* Where the keys of one sequence lie: page p holds positions [p*KV_PAGE, (p+1)*KV_PAGE), a row a position. */
 typedef struct KeySpan {
     int          row0, n, pos0; /* the batch's rows of this sequence and the position of the first */
-    const void **key, **val;    /* [pages] first row of each page */
+    const void **key, **val;    /* [pages] where each begins: its first head's, or in a packed batch its first row's */
 } KeySpan;
 
-/* Causal attention over pages with an online softmax.  For query t, head h, key head g = h*G/H:
- *   pages ascending: s_j = scale * q.k_j (a chain as in gemm); m' = max(m, s_j); l = l*exp(m-m') + sum exp(s_j-m'),
- *   o = o*exp(m-m') + sum exp(s_j-m') v_j, j ascending;  out = o / l;  lse = m + log l.
- * Items: see attn_items: (span, tile of query rows, key head). */
+/* Causal attention over pages with an online softmax.  For query t, head h, key head g = h*G/H, pages ascending:
+ *   s_j = scale * q.k_j (a chain as in gemm); m' = max(m, s_j); e_j = exp(s_j - m'); l = l*exp(m-m') + sum e_j, the sum of a page
+ *   in 16 lanes: j into lane j mod 16, then the lanes as a tree; o = o*exp(m-m') + sum e_j v_j, j ascending;
+ *   out = o / l;  lse = m + log l.
+ * Of Q8_0 the products are of integers, so their sums are exact, in any order.  Keys: over blocks b of 32 columns, ascending,
+ *   q.k_j = fma(sum of products, dk_jb * dq_b, q.k_j) from 0 (kv_code_query).  Values: with E = max e_j and D_b = max |dv_jb| over the
+ *   page's positions that the query sees, weights are w_jb = (e_j * (1/E)) * (dv_jb * (32767/D_b)) rounded, halves to even (1/0 is 0
+ *   here), and o = fma(o, exp(m-m'), (sum w_jb q_j) * (E * (D_b/32767))); a factor that is none or infinite makes its columns NaN.
+ * Items: (span, tile of query rows, heads of a key head): `item` below. */
 typedef struct AttnArgs {
     const real    *q; /* head h of row t at q + t*q_row + h*q_head, dk long */
     int64_t        q_row, q_head;
@@ -179,8 +215,10 @@ typedef struct AttnArgs {
     real           scale;
     const KeySpan *span;
     int            n_span;
-    Dtype          type;             /* of keys and values */
-    int64_t        key_row, val_row; /* elements from a position to the next; key head g at + g*dk, value head at + g*dv */
+    Dtype          type;             /* of keys and values; F32 in a packed batch */
+    bool           paged;            /* pages of a cache (above), else rows of a packed batch */
+    bool           v_in_k;           /* the values are the first dv columns of the keys */
+    int64_t        key_row, val_row; /* packed: elements from a position to the next; key head g at + g*dk, value head at + g*dv */
     real          *out;              /* [T, H*dv] */
     int64_t        out_row;
     real          *lse; /* [T, H] or NULL */
@@ -193,13 +231,15 @@ typedef struct AttnArgs {
     const int     *item;             /* [n_items][3]: span, first row or page, which group of `heads` heads */
 } AttnArgs;
 
-/* Writes rows of x into pages as type `to`.  Items: rows */
+/* Writes rows of x, heads of `head` columns each, into pages as type `to`.  Items: rows */
 typedef struct KvStoreArgs {
-    const real *x;
-    int64_t     x_row;
-    int         cols;
-    Dtype       to;
-    void      **dst; /* [rows] */
+    const real    *x;
+    int64_t        x_row;
+    int            cols, head;
+    Dtype          to;
+    bool           keys; /* else values */
+    void         **dst;  /* [rows] the page's keys or values */
+    const int32_t *pos;  /* [rows] position in the sequence */
 } KvStoreArgs;
 /* y = x rounded to type and back (in place).  Items: rows */
 typedef struct RoundArgs {

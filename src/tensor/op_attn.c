@@ -31,16 +31,16 @@ static int span_len(const Batch *b, int r0)
 }
 static int pages_of(int len) { return (len + KV_PAGE - 1) / KV_PAGE; }
 
-static void fill_pages(KeySpan *s, const Batch *b, const Kv *kv, int layer, Tensor k, Tensor v, bool v_in_k)
+/* next: of a Kv without a table, the page that nobody has yet */
+static void fill_pages(KeySpan *s, const Batch *b, const Kv *kv, int layer, int32_t *next, Tensor k, Tensor v, bool v_in_k)
 {
     int pages = pages_of(s->pos0 + s->n);
     for (int p = 0; p < pages; p++) {
         if (kv) {
-            int32_t  id = kv->table[b->seq[s->row0]][p];
-            uint8_t *at = kv->base + (size_t)id * kv->page_bytes + (size_t)layer * kv->layer_bytes;
-            size_t   keys = kv_bytes(kv->type, (size_t)KV_PAGE * (size_t)kv->key_cols);
+            int32_t        id = kv->table ? kv->table[b->seq[s->row0]][p] : (*next)++;
+            const uint8_t *at = kv->base + (size_t)id * kv->page_bytes + (size_t)layer * kv->layer_bytes;
             s->key[p] = at;
-            s->val[p] = v_in_k ? at : at + keys;
+            s->val[p] = v_in_k ? at : at + kv_bytes(kv->type, (size_t)KV_PAGE * (size_t)kv->key_cols);
         } else {
             s->key[p] = tensor_row(k, s->row0 + p * KV_PAGE);
             s->val[p] = v_in_k ? s->key[p] : tensor_row(v, s->row0 + p * KV_PAGE);
@@ -63,9 +63,10 @@ static int tile_rows(int heads)
     return heads >= 64 ? 1 : 64 / heads;
 }
 
-static bool make_spans(Ctx *c, AttnShape s, Tensor k, Tensor v, const Batch *b, Kv *kv, int layer, Spans *out)
+static bool make_spans(Ctx *c, AttnShape s, Tensor k, Tensor v, const Batch *b, const Kv *kv, bool cached, int layer, Spans *out)
 {
     int          heads = tile_heads(c, s), tile = tile_rows(heads), groups = s.H / heads, items = 0, pages = 0, page_items = 0, i = 0, pi = 0;
+    int32_t      next = 0;
     const void **ptr;
     memset(out, 0, sizeof *out);
     for (int r = 0; r < b->n; r += span_len(b, r)) {
@@ -74,7 +75,7 @@ static bool make_spans(Ctx *c, AttnShape s, Tensor k, Tensor v, const Batch *b, 
         pages += 2 * pages_of(b->pos[r] + n);
         items += groups * ((n + tile - 1) / tile);
         page_items += s.G * pages_of(n);
-        if (!kv && b->pos[r] != 0)
+        if (!cached && b->pos[r] != 0)
             ctx_fail(c, AHA_ERR_INTERNAL, "attn: a packed sequence starts at position %d, expected 0", b->pos[r]);
     }
     out->span = ctx_alloc(c, (size_t)out->n, sizeof *out->span);
@@ -89,7 +90,7 @@ static bool make_spans(Ctx *c, AttnShape s, Tensor k, Tensor v, const Batch *b, 
         *t = (KeySpan){r, span_len(b, r), b->pos[r], ptr, NULL};
         t->val = ptr + pages_of(t->pos0 + t->n);
         ptr = t->val + pages_of(t->pos0 + t->n);
-        fill_pages(t, b, kv, layer, k, v, s.v_in_k);
+        fill_pages(t, b, kv, layer, &next, k, v, s.v_in_k);
         for (int g = 0; g < groups; g++)
             for (int q = 0; q < t->n; q += tile, i++) memcpy(out->item + 3 * i, (int[]){sp, q, g}, 3 * sizeof(int));
         for (int g = 0; tape_on(c) && g < s.G; g++)
@@ -98,18 +99,14 @@ static bool make_spans(Ctx *c, AttnShape s, Tensor k, Tensor v, const Batch *b, 
     return true;
 }
 
-/* Rows of x into the cache, `off` bytes behind the start of each page's layer. */
-static void store_rows(Ctx *c, Tensor x, const Batch *b, const Kv *kv, int layer, size_t off)
+/* Rows of x into the pages of their sequences. */
+static void store_rows(Ctx *c, Tensor x, int head, const Batch *b, const Spans *s, Dtype type, bool keys)
 {
-    size_t      size = kv_bytes(kv->type, (size_t)x.cols);
     void      **dst = ctx_alloc(c, (size_t)b->n, sizeof *dst);
-    KvStoreArgs a = {x.data, x.stride, x.cols, kv->type, dst};
+    KvStoreArgs a = {x.data, x.stride, x.cols, head, type, keys, dst, b->pos};
     if (ctx_failed(c) || ctx_dry(c)) return;
-    for (int r = 0; r < b->n; r++) {
-        int32_t id = kv->table[b->seq[r]][b->pos[r] / KV_PAGE];
-        dst[r] = kv->base + (size_t)id * kv->page_bytes + (size_t)layer * kv->layer_bytes + off +
-                 (size_t)(b->pos[r] % KV_PAGE) * size;
-    }
+    for (const KeySpan *t = s->span; t < s->span + s->n; t++)
+        for (int r = 0; r < t->n; r++) dst[t->row0 + r] = (void *)(uintptr_t)(keys ? t->key : t->val)[(t->pos0 + r) / KV_PAGE];
     ctx_run(c, c->k->kv_store, &a, b->n, 32, 0);
 }
 
@@ -117,6 +114,18 @@ static void round_rows(Ctx *c, Tensor x)
 {
     RoundArgs a = {x.data, x.stride, x.cols, c->kv_type};
     if (c->kv_type != DT_F32) ctx_run(c, c->k->round, &a, x.rows, 32, 0);
+}
+
+/* Keys of eight bits are multiplied as the numbers that they are kept as, so a packed batch has pages of them too: a cache of one
+ * layer in the arena, without a table: its sequences' pages follow each other. */
+static Kv packed_pages(Ctx *c, AttnShape s, const Batch *b)
+{
+    Kv kv = {.type = DT_Q8_0, .n_layer = 1, .key_cols = s.G * s.dk, .val_cols = s.v_in_k ? 0 : s.G * s.dv};
+    if (tape_on(c)) ctx_fail(c, AHA_ERR_INTERNAL, "attn: keys of eight bits have no gradient");
+    if (!kv_layout(&kv)) ctx_fail(c, AHA_ERR_LIMIT, "attn: a page of keys does not fit into an address");
+    for (int r = 0; r < b->n; r += span_len(b, r)) kv.n_pages += pages_of(span_len(b, r));
+    kv.base = ctx_alloc(c, (size_t)kv.n_pages, kv.page_bytes);
+    return kv;
 }
 
 typedef struct AttnNode {
@@ -157,21 +166,27 @@ static void check_shapes(Ctx *c, AttnShape s, Tensor q, Tensor k, Tensor v, cons
 Tensor attn(Ctx *c, AttnShape s, Tensor q, Tensor k, Tensor v, const Batch *b, Kv *kv, int layer)
 {
     Tensor   y = tensor_new(c, q.rows, s.H * s.dv);
+    bool     cached = kv != NULL;
+    Kv       packed;
     Spans    sp;
     AttnArgs a;
     check_shapes(c, s, q, k, v, b, kv);
     if (s.v_in_k) v = k;
-    if (!make_spans(c, s, k, v, b, kv, layer, &sp)) return y;
+    if (!cached && c->kv_type == DT_Q8_0) {
+        packed = packed_pages(c, s, b);
+        kv = &packed, layer = 0;
+    }
+    if (!make_spans(c, s, k, v, b, kv, cached, layer, &sp)) return y;
     if (kv) {
-        store_rows(c, k, b, kv, layer, 0);
-        if (!s.v_in_k) store_rows(c, v, b, kv, layer, kv_bytes(kv->type, (size_t)KV_PAGE * (size_t)kv->key_cols));
+        store_rows(c, k, s.dk, b, &sp, kv->type, true);
+        if (!s.v_in_k) store_rows(c, v, s.dv, b, &sp, kv->type, false);
     } else {
         round_rows(c, k);
         if (!s.v_in_k) round_rows(c, v);
     }
     a = (AttnArgs){.q = q.data, .q_row = q.stride, .q_head = s.dk, .H = s.H, .G = s.G, .dk = s.dk, .dv = s.dv,
                    .scale = (real)s.scale, .span = sp.span, .n_span = sp.n, .type = kv ? kv->type : DT_F32,
-                   .key_row = kv ? kv->key_cols : k.stride, .val_row = kv && !s.v_in_k ? kv->val_cols : kv ? kv->key_cols : v.stride,
+                   .paged = kv != NULL, .v_in_k = s.v_in_k, .key_row = k.stride, .val_row = v.stride,
                    .out = y.data, .out_row = y.stride, .heads = tile_heads(c, s), .item = sp.item};
     a.tile = tile_rows(a.heads);
     if (tape_on(c)) {
