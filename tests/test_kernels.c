@@ -17,33 +17,73 @@ static int width(int max)
     return w < max ? w : max;
 }
 
-/* B of a coded type: whole rows along n or along k, a part of the weight's rows; F8 with and without scales */
-static void check_gemm_coded(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+static int64_t gemm_items(int M, int N)
 {
-    int      k = pick(-1, QUANT_TYPES - 1), rows = width(140), row0 = pick(0, 200), M = rng_below(&rnd, 4) ? width(30) : pick(380, 400);
-    Dtype    t = k < 0 ? DT_F8_E4M3 : QUANT_SCALES[k].type;
-    int      block = dtype_info(t)->block, cols = k < 0 ? width(600) : block * pick(1, 600 / block + 1), bands = f8_blocks(row0 + rows);
+    return (int64_t)((M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((N + GEMM_TILE_N - 1) / GEMM_TILE_N);
+}
+
+/* B of a block type: whole rows along n or along k */
+static void check_gemm_blocked(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    int      type = pick(0, QUANT_TYPES - 1), rows = width(140), M = rng_below(&rnd, 4) ? width(30) : pick(380, 400);
+    Dtype    t = QUANT_SCALES[type].type;
+    int      block = dtype_info(t)->block, cols = block * pick(1, 600 / block + 1);
     bool     along_k = coin();
     int      N = along_k ? cols : rows, K = along_k ? rows : cols;
     size_t   n = (size_t)rows * (size_t)(cols / block);
     uint8_t *b = guarded(n * (size_t)dtype_info(t)->block_bytes);
     Out     *c = output((size_t)M * (size_t)N, kind);
     GemmArgs g[2];
-    for (size_t i = 0; k < 0 && i < n; i++) b[i] = (uint8_t)rng_u32(&rnd);
-    if (k >= 0) quant_random(&rnd, k, b, n);
+    quant_random(&rnd, type, b, n);
     g[0] = (GemmArgs){.M = M, .N = N, .K = K, .a = input((size_t)M * (size_t)K, kind), .a_row = K, .a_k = 1, .b = b, .b_row = along_k ? 1 : cols,
                       .b_k = along_k ? cols : 1, .b_type = t, .c = c->p[0], .c_row = N, .bias = coin() ? input((size_t)N, kind) : NULL,
-                      .accumulate = coin(), .b_rows_k = along_k, .b_scale_row = f8_blocks(cols), .b_row0 = row0};
-    if (k < 0 && coin()) g[0].b_scale = input((size_t)bands * (size_t)f8_blocks(cols), NUM_UNIT);
+                      .accumulate = coin(), .b_rows_k = along_k};
     g[1] = g[0];
     g[1].c = c->p[1];
-    run_both(ref, fast, &g[0], &g[1], (int64_t)((M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((N + GEMM_TILE_N - 1) / GEMM_TILE_N), gemm_scratch(), what);
+    run_both(ref, fast, &g[0], &g[1], gemm_items(M, N), gemm_scratch(), what);
+}
+
+/* Factors of all sorts: a model's, none, beyond the largest that a kernel may fold, infinite, none at all. */
+static float *f8_factors(size_t n)
+{
+    static const float ODD[] = {0, -0.5f, 63.9f, 64, 127, 128, 1e20f, 3e38f, 1e-40f, INFINITY, NAN};
+    float *scale = input(n, NUM_UNIT);
+    int    odd = pick(0, 2);
+    for (size_t i = 0; i < n && odd; i++)
+        if (odd == 1 || rng_below(&rnd, 8) == 0) scale[i] = ODD[rng_below(&rnd, odd == 1 ? 9 : (uint32_t)ARRAY_LEN(ODD))];
+    return scale;
+}
+
+/* B of F8: a part of the weight's rows, so that blocks of 128 are cut on every side; with and without factors.  A code that is
+ * no number makes a whole row of results none, so there are few or none of them. */
+static void check_gemm_f8(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
+{
+    int      rows = width(300), row0 = pick(0, 300), cols = width(700), M = rng_below(&rnd, 4) ? width(30) : pick(380, 400);
+    bool     along_k = rng_below(&rnd, 4) == 0;
+    int      N = along_k ? cols : rows, K = along_k ? rows : cols, cs = N + pick(0, 5);
+    size_t   n = (size_t)rows * (size_t)cols;
+    uint8_t *b = guarded(n);
+    Out     *c = output((size_t)(M - 1) * (size_t)cs + (size_t)N, kind);
+    int      nans = pick(0, 3);
+    GemmArgs g[2];
+    for (size_t i = 0; i < n; i++) {
+        b[i] = (uint8_t)rng_u32(&rnd);
+        if ((b[i] & 0x7f) == 0x7f) b[i] ^= 1;
+    }
+    for (int i = 0; i < nans; i++) b[rng_below(&rnd, (uint32_t)n)] = coin() ? 0x7f : 0xff;
+    g[0] = (GemmArgs){.M = M, .N = N, .K = K, .a = input((size_t)M * (size_t)K, kind), .a_row = K, .a_k = 1, .b = b, .b_row = along_k ? 1 : cols,
+                      .b_k = along_k ? cols : 1, .b_type = DT_F8_E4M3, .c = c->p[0], .c_row = cs, .bias = coin() ? input((size_t)N, kind) : NULL,
+                      .accumulate = coin(), .b_rows_k = along_k, .b_scale_row = f8_blocks(cols), .b_row0 = row0};
+    if (rng_below(&rnd, 4)) g[0].b_scale = f8_factors((size_t)f8_blocks(row0 + rows) * (size_t)f8_blocks(cols));
+    g[1] = g[0];
+    g[1].c = c->p[1];
+    run_both(ref, fast, &g[0], &g[1], gemm_items(M, N), gemm_scratch(), what);
 }
 
 static void check_gemm(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
     if (coin()) {
-        check_gemm_coded(ref, fast, what, kind);
+        (coin() ? check_gemm_f8 : check_gemm_blocked)(ref, fast, what, kind);
         return;
     }
     static const Dtype TYPES[] = {DT_F32, DT_F16, DT_BF16};
@@ -55,13 +95,12 @@ static void check_gemm(KernelFn *ref, KernelFn *fast, const char *what, NumKind 
     size_t             bn = bt ? (size_t)(K ? K - 1 : 0) * (size_t)bs + (size_t)N : (size_t)(N - 1) * (size_t)bs + (size_t)K;
     Out               *c = output((size_t)(M - 1) * (size_t)cs + (size_t)N, kind);
     GemmArgs           g[2];
-    int64_t            items = (int64_t)((M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((N + GEMM_TILE_N - 1) / GEMM_TILE_N);
     g[0] = (GemmArgs){.M = M, .N = N, .K = K, .a = input(an, kind), .a_row = at ? 1 : as, .a_k = at ? as : 1, .b = input_typed(type, bn, kind),
                       .b_row = bt ? 1 : bs, .b_k = bt ? bs : 1, .b_type = type, .c = c->p[0], .c_row = cs,
                       .bias = coin() ? input((size_t)N, kind) : NULL, .accumulate = coin()};
     g[1] = g[0];
     g[1].c = c->p[1];
-    run_both(ref, fast, &g[0], &g[1], items, gemm_scratch(), what);
+    run_both(ref, fast, &g[0], &g[1], gemm_items(M, N), gemm_scratch(), what);
 }
 
 /* groups of 32 columns: heads, strides, sizes that quantise to nothing, to NaN */
@@ -477,6 +516,37 @@ static void test_exp(void **state)
         }
 }
 
+/* Every code in every place of a line, times 1: the decoding alone, of every ISA and every number of rows. */
+static void test_f8_codes(void **state)
+{
+    enum { K = 256, N = 32 };
+    static uint8_t b[N * K];
+    static float   a[13 * K], c[2][13 * N];
+    const float    scale[2] = {0.7f, 1e-3f};
+    void          *scratch = mem_pages(gemm_scratch());
+    (void)state;
+    assert_non_null(scratch);
+    for (int t = 1; t < n_tables; t++)
+        for (int M = 1; M <= 13; M += M < 5 ? 1 : 4)
+            for (int at = 0; at < K; at++) {
+                GemmArgs g = {.M = M, .N = N, .K = K, .a = a, .a_row = K, .a_k = 1, .b = b, .b_row = K, .b_k = 1, .b_type = DT_F8_E4M3, .c_row = N,
+                              .b_scale = scale, .b_scale_row = 2};
+                memset(b, 0, sizeof b);
+                memset(a, 0, sizeof a);
+                for (int n = 0; n < N; n++) b[n * K + at] = (uint8_t)(at + 8 * n);
+                for (int m = 0; m < M; m++) a[m * K + at] = 1;
+                for (int w = 0; w < 2; w++) {
+                    g.c = c[w];
+                    table[w ? t : 0]->gemm(&g, 0, 1, scratch);
+                }
+                for (int i = 0; i < M * N; i++)
+                    if (!same(c[0][i], c[1][i]))
+                        fail_msg("%s: code %d in column %d gives %a, the reference has %a", table[t]->isa, (at + 8 * (i % N)) & 255, at,
+                                 (double)c[1][i], (double)c[0][i]);
+            }
+    mem_pages_free(scratch, gemm_scratch());
+}
+
 /* A row per kernel and ISA: the reference's time over the kernel's, over cases that are checked on the way. */
 static int bench(const char *only)
 {
@@ -525,6 +595,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_holes),
         cmocka_unit_test(test_against_reference),
+        cmocka_unit_test(test_f8_codes),
         cmocka_unit_test(test_exp),
         cmocka_unit_test(test_peak),
     };

@@ -16,6 +16,29 @@ enum { GEMM_NR = 16 * GEMM_NV };
 static INLINE int min_int(int a, int b) { return a < b ? a : b; }
 static INLINE int max_int(int a, int b) { return a > b ? a : b; }
 
+/* dst[k * step + r] = row r, column k of src for 16 rows, `row` elements apart, and as many columns as 64 bytes hold */
+static INLINE int transpose_cols(Dtype t) { return 64 / type_size(t); }
+static INLINE void transpose_typed(Dtype t, const void *src, int64_t row, float *dst, int64_t step)
+{
+    int sub = 4 / type_size(t);
+    v16 x[16], y[4];
+    v_units(src, row * type_size(t), x);
+    UNROLL
+    for (int i = 0; i < 16; i++) {
+        v_of_units(t, x[i], y);
+        UNROLL
+        for (int j = 0; j < sub; j++) v_store(dst + (i * sub + j) * step, y[j]);
+    }
+}
+static INLINE void v_transpose(Dtype t, const void *src, int64_t row, float *dst, int64_t step)
+{
+    switch (t) { /* each compiled for its type, where the caller's is not a constant too */
+    case DT_F16: transpose_typed(DT_F16, src, row, dst, step); break;
+    case DT_BF16: transpose_typed(DT_BF16, src, row, dst, step); break;
+    default: transpose_typed(DT_F32, src, row, dst, step); break;
+    }
+}
+
 static INLINE void tile_clear(int mr, int nv, v16 acc[GEMM_MR][GEMM_NV])
 {
     UNROLL

@@ -18,6 +18,10 @@
 /* void <name>_<isa>(args, i0, i1, scratch) */
 #define KERNEL(name) static void VEC_NAME1(name, VEC_ISA)(const void *args, int64_t i0, int64_t i1, void *scratch)
 
+/* bytes of an element of the types whose elements have an address */
+static INLINE int type_size(Dtype t) { return t == DT_F32 ? 4 : t == DT_F8_E4M3 ? 1 : 2; }
+#define F8_LARGE 0x1p120f /* what brings the vector headers' f8_small to its values */
+
 static INLINE void *align64(void *p) { return (void *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 
 #endif

@@ -121,9 +121,21 @@ static INLINE __m256 exp8(__m256 x)
 }
 static INLINE v16 v_exp(v16 x) { return (v16){exp8(x.lo), exp8(x.hi)}; }
 
+/* as vec_avx512.h has them */
+static INLINE __m256 f8_small8(__m256i top)
+{
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_srai_epi32(top, 4), _mm256_set1_epi32((int)0x87f00000u)));
+}
+static INLINE __m256 f8_values8(__m256i top)
+{
+    __m256i most = _mm256_set1_epi32(0x7f000000), nan = _mm256_cmpeq_epi32(_mm256_and_si256(top, most), most);
+    return _mm256_blendv_ps(_mm256_mul_ps(f8_small8(top), _mm256_set1_ps(F8_LARGE)), _mm256_set1_ps(NAN), _mm256_castsi256_ps(nan));
+}
+
 /* eight elements of type t, as floats */
 static INLINE __m256 load8(Dtype t, const void *p)
 {
+    if (t == DT_F8_E4M3) return f8_values8(_mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p)), 24));
     if (t == DT_F16) return _mm256_cvtph_ps(_mm_loadu_si128(p));
     if (t == DT_BF16) return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
     return _mm256_loadu_ps(p);
@@ -131,16 +143,16 @@ static INLINE __m256 load8(Dtype t, const void *p)
 /* sixteen elements from element i of data of type t, as floats */
 static INLINE v16 v_load_t(Dtype t, const void *p, int64_t i)
 {
-    const char *b = (const char *)p + i * (t == DT_F32 ? 4 : 2);
-    return (v16){load8(t, b), load8(t, b + (t == DT_F32 ? 32 : 16))};
+    const char *b = (const char *)p + i * type_size(t);
+    return (v16){load8(t, b), load8(t, b + 8 * type_size(t))};
 }
 /* the first n of them, the rest 0 */
 static INLINE v16 v_load_tn(Dtype t, const void *p, int64_t i, int n)
 {
-    uint16_t h[16] = {0};
+    uint16_t part[16] = {0};
     if (t == DT_F32) return v_load_m((const float *)p + i, m_first(n));
-    if (n > 0) memcpy(h, (const uint16_t *)p + i, sizeof(uint16_t) * (size_t)(n < 16 ? n : 16));
-    return v_load_t(t, h, 0);
+    if (n > 0) memcpy(part, (const char *)p + i * type_size(t), (size_t)(type_size(t) * (n < 16 ? n : 16)));
+    return v_load_t(t, part, 0);
 }
 
 /* the f16 at p */
@@ -157,13 +169,6 @@ static INLINE v16 v_load_i8(const void *p)
                  _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)((const char *)p + 8))))};
 }
 
-/* columns of a transpose step */
-static INLINE int transpose_cols(Dtype t)
-{
-    (void)t;
-    return 16;
-}
-
 /* Two 4x4 transposes side by side: x[i] holds in lane L four columns of row 4L+i; afterwards x[j] holds column j of all
  * eight rows. */
 static INLINE void lanes_transpose(__m256 x[4])
@@ -176,31 +181,70 @@ static INLINE void lanes_transpose(__m256 x[4])
     x[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(c, d));
 }
 
-static INLINE __m128 load4(Dtype t, const char *p)
+/* 64 bytes of each of sixteen rows that are `bytes` apart: x[i] holds the i-th 32-bit unit of every row */
+static INLINE void v_units(const char *p, int64_t bytes, v16 x[16])
 {
-    if (t == DT_F16) return _mm_cvtph_ps(_mm_loadl_epi64((const void *)p));
-    if (t == DT_BF16) return _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(_mm_loadl_epi64((const void *)p)), 16));
-    return _mm_loadu_ps((const void *)p);
-}
-
-/* dst[k * step + r] = row r, column k of src for 16 rows and 16 columns; rows are `row` elements apart */
-static INLINE void v_transpose(Dtype t, const void *src, int64_t row, float *dst, int64_t step)
-{
-    int64_t bytes = row * (t == DT_F32 ? 4 : 2);
-    for (int half = 0; half < 2; half++) {
+    for (int c = 0; c < 4; c++, p += 16) {
+        __m256 half[2][4];
         UNROLL
-        for (int c = 0; c < 4; c++) {
-            const char *p = (const char *)src + 8 * half * bytes + c * (t == DT_F32 ? 16 : 8);
-            __m256      x[4];
+        for (int h = 0; h < 2; h++) {
             UNROLL
             for (int i = 0; i < 4; i++)
-                x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(load4(t, p + i * bytes)), load4(t, p + (4 + i) * bytes), 1);
-            lanes_transpose(x);
-            UNROLL
-            for (int j = 0; j < 4; j++) _mm256_storeu_ps(dst + (4 * c + j) * step + 8 * half, x[j]);
+                half[h][i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const void *)(p + (8 * h + i) * bytes))),
+                                                  _mm_loadu_ps((const void *)(p + (8 * h + 4 + i) * bytes)), 1);
+            lanes_transpose(half[h]);
         }
+        UNROLL
+        for (int i = 0; i < 4; i++) x[4 * c + i] = (v16){half[0][i], half[1][i]};
     }
 }
+
+/* The elements of units of type t as floats, in order: 4 / type_size(t) of them.  Of F8 times 2^-120, and see f8_small8. */
+static INLINE void of_units8(Dtype t, __m256 x, __m256 out[4])
+{
+    __m256i u = _mm256_castps_si256(x), high = _mm256_set1_epi32((int)0xffff0000u);
+    if (t == DT_F8_E4M3) {
+        __m256i code = _mm256_set1_epi32((int)0x87f00000u), odd = _mm256_srai_epi16(u, 4);
+        __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(u, 8), 4);
+        out[0] = _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(even, 16), code));
+        out[1] = _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(odd, 16), code));
+        out[2] = _mm256_castsi256_ps(_mm256_and_si256(even, code));
+        out[3] = _mm256_castsi256_ps(_mm256_and_si256(odd, code));
+    } else if (t == DT_BF16) {
+        out[0] = _mm256_castsi256_ps(_mm256_slli_epi32(u, 16));
+        out[1] = _mm256_castsi256_ps(_mm256_and_si256(u, high));
+    } else if (t == DT_F16) {
+        __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+        u = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(u, order), 0xd8);
+        out[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(u));
+        out[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(u, 1));
+    } else {
+        out[0] = x;
+    }
+}
+static INLINE void v_of_units(Dtype t, v16 x, v16 out[4])
+{
+    __m256 lo[4], hi[4];
+    of_units8(t, x.lo, lo);
+    of_units8(t, x.hi, hi);
+    UNROLL
+    for (int i = 0; i < 4 / type_size(t); i++) out[i] = (v16){lo[i], hi[i]};
+}
+
+/* Which rows have a code that is no number: most holds, byte by byte, the largest code of each so far, without its sign. */
+static INLINE __m256 f8_most8(__m256 most, __m256 x)
+{
+    __m256i code = _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi8(0x7f));
+    return _mm256_castsi256_ps(_mm256_max_epu8(_mm256_castps_si256(most), code));
+}
+static INLINE v16 f8_most(v16 most, v16 x) { return (v16){f8_most8(most.lo, x.lo), f8_most8(most.hi, x.hi)}; }
+/* x with NaN in those rows */
+static INLINE __m256 f8_mend8(__m256 most, __m256 x)
+{
+    __m256i full = _mm256_cmpeq_epi8(_mm256_castps_si256(most), _mm256_set1_epi8(0x7f)), none = _mm256_setzero_si256();
+    return _mm256_blendv_ps(_mm256_set1_ps(NAN), x, _mm256_castsi256_ps(_mm256_cmpeq_epi32(full, none)));
+}
+static INLINE v16 f8_mend(v16 most, v16 x) { return (v16){f8_mend8(most.lo, x.lo), f8_mend8(most.hi, x.hi)}; }
 
 /* ---- sixteen words of 32 bits ---- */
 typedef struct w16 {

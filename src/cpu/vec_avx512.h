@@ -83,10 +83,25 @@ static INLINE v16 v_exp(v16 x)
     return _mm512_mask_mov_ps(_mm512_maskz_mul_ps(in, p, _mm512_castsi512_ps(bits)), nan, x);
 }
 
+/* Codes of E4M3 in the top bytes of 32-bit units, as floats times 2^-120, exact: the code's seven bits are put where a
+ * float has its exponent's and mantissa's last.  The codes 0x7f and 0xff, no numbers, come out as 480 * 2^-120. */
+static INLINE v16 f8_small(__m512i top)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_srai_epi32(top, 4), _mm512_set1_epi32((int)0x87f00000u)));
+}
+/* their values */
+static INLINE v16 f8_values(__m512i top)
+{
+    __mmask16 nan = _mm512_cmpeq_epi32_mask(_mm512_and_si512(top, _mm512_set1_epi32(0x7f000000)), _mm512_set1_epi32(0x7f000000));
+    return _mm512_mask_mov_ps(v_mul(f8_small(top), v_set(F8_LARGE)), nan, v_set(NAN));
+}
+
 /* sixteen elements from element i of data of type t, as floats */
 static INLINE v16 v_load_t(Dtype t, const void *p, int64_t i)
 {
     const uint16_t *h = p;
+    if (t == DT_F8_E4M3)
+        return f8_values(_mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)((const uint8_t *)p + i))), 24));
     if (t == DT_F16) return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(h + i)));
     if (t == DT_BF16)
         return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(h + i))), 16));
@@ -109,6 +124,8 @@ static INLINE v16 v_load_tn(Dtype t, const void *p, int64_t i, int n)
 {
     const uint16_t *h = p;
     m16             m = m_first(n);
+    if (t == DT_F8_E4M3)
+        return f8_values(_mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, (const uint8_t *)p + i)), 24));
     if (t == DT_F16) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, h + i));
     if (t == DT_BF16)
         return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, h + i)), 16));
@@ -137,54 +154,62 @@ static INLINE __m512 lanes_load(const char *p, int64_t bytes)
     return _mm512_mask_broadcast_f32x4(x, 0xf000, _mm_loadu_ps((const void *)(p + 12 * bytes)));
 }
 
-/* columns of a transpose step: 16-bit types go in pairs */
-static INLINE int transpose_cols(Dtype t) { return t == DT_BF16 ? 32 : 16; }
-
-/* dst[k * step + r] = row r, column k of src for 16 rows and transpose_cols(t) columns; rows are `row` elements apart */
-static INLINE void v_transpose(Dtype t, const void *src, int64_t row, float *dst, int64_t step)
+/* 64 bytes of each of sixteen rows that are `bytes` apart: x[i] holds the i-th 32-bit unit of every row.  A line is loaded
+ * once and whole: rows that lie a multiple of 4 KiB apart share a set of the first cache, which holds 8 of them. */
+static INLINE void v_units(const char *p, int64_t bytes, v16 x[16])
 {
-    if (t == DT_F16) {
-        __m512 in[16];
-        UNROLL
-        for (int r = 0; r < 16; r++) in[r] = v_load_t(DT_F16, src, r * row);
-        UNROLL
-        for (int c = 0; c < 4; c++) {
-            /* rows to lanes: a 4x4 transpose of 128-bit pieces, done for the four rows that share i */
-            __m512 x[4] = {in[c], in[4 + c], in[8 + c], in[12 + c]};
-            __m512 a = _mm512_shuffle_f32x4(x[0], x[1], 0x44), b = _mm512_shuffle_f32x4(x[2], x[3], 0x44);
-            __m512 d = _mm512_shuffle_f32x4(x[0], x[1], 0xee), e = _mm512_shuffle_f32x4(x[2], x[3], 0xee);
-            in[c] = _mm512_shuffle_f32x4(a, b, 0x88);
-            in[4 + c] = _mm512_shuffle_f32x4(a, b, 0xdd);
-            in[8 + c] = _mm512_shuffle_f32x4(d, e, 0x88);
-            in[12 + c] = _mm512_shuffle_f32x4(d, e, 0xdd);
-        }
-        UNROLL
-        for (int c = 0; c < 4; c++) {
-            lanes_transpose(in + 4 * c);
-            for (int j = 0; j < 4; j++) v_store(dst + (4 * c + j) * step, in[4 * c + j]);
-        }
-        return;
-    }
-    int64_t bytes = row * (t == DT_BF16 ? 2 : 4);
     UNROLL
-    for (int c = 0; c < 4; c++) {
-        const char *p = (const char *)src + 16 * c;
-        __m512      x[4];
-        UNROLL
-        for (int i = 0; i < 4; i++) x[i] = lanes_load(p + i * bytes, bytes);
-        lanes_transpose(x);
-        UNROLL
-        for (int j = 0; j < 4; j++) {
-            __m512i u = _mm512_castps_si512(x[j]);
-            if (t == DT_F32) {
-                v_store(dst + (4 * c + j) * step, x[j]);
-            } else {
-                v_store(dst + (8 * c + 2 * j) * step, _mm512_castsi512_ps(_mm512_slli_epi32(u, 16)));
-                v_store(dst + (8 * c + 2 * j + 1) * step,
-                        _mm512_castsi512_ps(_mm512_and_si512(u, _mm512_set1_epi32((int)0xffff0000u))));
-            }
-        }
+    for (int r = 0; r < 16; r++, p += bytes) x[r] = v_load((const void *)p); /* p + r * bytes: sixteen offsets in memory */
+    UNROLL
+    for (int i = 0; i < 4; i++) { /* rows to lanes: afterwards x[4c + i] has in lane L units 4c to 4c + 3 of row 4L + i */
+        __m512 a = _mm512_shuffle_f32x4(x[i], x[4 + i], 0x44), b = _mm512_shuffle_f32x4(x[8 + i], x[12 + i], 0x44);
+        __m512 d = _mm512_shuffle_f32x4(x[i], x[4 + i], 0xee), e = _mm512_shuffle_f32x4(x[8 + i], x[12 + i], 0xee);
+        x[i] = _mm512_shuffle_f32x4(a, b, 0x88);
+        x[4 + i] = _mm512_shuffle_f32x4(a, b, 0xdd);
+        x[8 + i] = _mm512_shuffle_f32x4(d, e, 0x88);
+        x[12 + i] = _mm512_shuffle_f32x4(d, e, 0xdd);
     }
+    UNROLL
+    for (int c = 0; c < 4; c++) lanes_transpose(x + 4 * c);
+}
+
+/* The elements of units of type t as floats, in order: 4 / type_size(t) of them.  Of F8 times 2^-120, and see f8_small: two
+ * codes are moved by one shift, of the upper bytes of both halves or of the lower ones. */
+static INLINE void v_of_units(Dtype t, v16 x, v16 out[4])
+{
+    __m512i u = _mm512_castps_si512(x), high = _mm512_set1_epi32((int)0xffff0000u);
+    if (t == DT_F8_E4M3) {
+        __m512i code = _mm512_set1_epi32((int)0x87f00000u), odd = _mm512_srai_epi16(u, 4);
+        __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(u, 8), 4);
+        out[0] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(even, 16), code));
+        out[1] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(odd, 16), code));
+        out[2] = _mm512_castsi512_ps(_mm512_and_si512(even, code));
+        out[3] = _mm512_castsi512_ps(_mm512_and_si512(odd, code));
+    } else if (t == DT_BF16) {
+        out[0] = _mm512_castsi512_ps(_mm512_slli_epi32(u, 16));
+        out[1] = _mm512_castsi512_ps(_mm512_and_si512(u, high));
+    } else if (t == DT_F16) {
+        static const uint16_t order[32] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                           1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+        u = _mm512_permutexvar_epi16(_mm512_loadu_si512(order), u);
+        out[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(u));
+        out[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(u, 1));
+    } else {
+        out[0] = x;
+    }
+}
+
+/* Which rows have a code that is no number: most holds, byte by byte, the largest code of each so far, without its sign. */
+static INLINE v16 f8_most(v16 most, v16 x)
+{
+    __m512i code = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi8(0x7f));
+    return _mm512_castsi512_ps(_mm512_max_epu8(_mm512_castps_si512(most), code));
+}
+/* x with NaN in those rows */
+static INLINE v16 f8_mend(v16 most, v16 x)
+{
+    __m512i full = _mm512_movm_epi8(_mm512_cmpeq_epi8_mask(_mm512_castps_si512(most), _mm512_set1_epi8(0x7f)));
+    return _mm512_mask_mov_ps(x, _mm512_test_epi32_mask(full, full), v_set(NAN));
 }
 
 /* ---- sixteen words of 32 bits ---- */

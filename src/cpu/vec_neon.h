@@ -142,9 +142,25 @@ static INLINE float32x4_t exp4(float32x4_t x)
 }
 static INLINE v16 v_exp(v16 x) { return EACH(exp4, x); }
 
+/* as vec_avx512.h has them */
+static INLINE float32x4_t f8_small4(int32x4_t top)
+{
+    return vreinterpretq_f32_s32(vandq_s32(vshrq_n_s32(top, 4), vdupq_n_s32((int32_t)0x87f00000u)));
+}
+static INLINE float32x4_t f8_values4(uint32x4_t top)
+{
+    uint32x4_t most = vdupq_n_u32(0x7f000000u), nan = vceqq_u32(vandq_u32(top, most), most);
+    return vbslq_f32(nan, vdupq_n_f32(NAN), vmulq_n_f32(f8_small4(vreinterpretq_s32_u32(top)), F8_LARGE));
+}
+
 /* four elements of type t, as floats */
 static INLINE float32x4_t load4(Dtype t, const void *p)
 {
+    if (t == DT_F8_E4M3) {
+        uint32_t four;
+        memcpy(&four, p, sizeof four);
+        return f8_values4(vshlq_n_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four))))), 24));
+    }
     if (t == DT_F16) return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
     if (t == DT_BF16) return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
     return vld1q_f32(p);
@@ -152,17 +168,17 @@ static INLINE float32x4_t load4(Dtype t, const void *p)
 /* sixteen elements from element i of data of type t, as floats */
 static INLINE v16 v_load_t(Dtype t, const void *p, int64_t i)
 {
-    int64_t     size = t == DT_F32 ? 4 : 2;
+    int64_t     size = type_size(t);
     const char *b = (const char *)p + i * size;
     return (v16){load4(t, b), load4(t, b + 4 * size), load4(t, b + 8 * size), load4(t, b + 12 * size)};
 }
 /* the first n of them, the rest 0 */
 static INLINE v16 v_load_tn(Dtype t, const void *p, int64_t i, int n)
 {
-    uint16_t h[16] = {0};
+    uint16_t part[16] = {0};
     if (t == DT_F32) return v_load_m((const float *)p + i, m_first(n));
-    if (n > 0) memcpy(h, (const uint16_t *)p + i, sizeof(uint16_t) * (size_t)(n < 16 ? n : 16));
-    return v_load_t(t, h, 0);
+    if (n > 0) memcpy(part, (const char *)p + i * type_size(t), (size_t)(type_size(t) * (n < 16 ? n : 16)));
+    return v_load_t(t, part, 0);
 }
 
 /* the f16 at p */
@@ -181,13 +197,6 @@ static INLINE v16 v_load_i8(const void *p)
                  vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(hi)))};
 }
 
-/* columns of a transpose step */
-static INLINE int transpose_cols(Dtype t)
-{
-    (void)t;
-    return 16;
-}
-
 /* x[j] becomes column j of the four rows */
 static INLINE void square_transpose(float32x4_t x[4])
 {
@@ -199,23 +208,71 @@ static INLINE void square_transpose(float32x4_t x[4])
     x[3] = vreinterpretq_f32_f64(vtrn2q_f64(c, d));
 }
 
-/* dst[k * step + r] = row r, column k of src for 16 rows and 16 columns; rows are `row` elements apart */
-static INLINE void v_transpose(Dtype t, const void *src, int64_t row, float *dst, int64_t step)
+/* 64 bytes of each of sixteen rows that are `bytes` apart: x[i] holds the i-th 32-bit unit of every row */
+static INLINE void rows4(const char *p, int64_t bytes, float32x4_t x[4])
 {
-    int64_t size = t == DT_F32 ? 4 : 2;
-    for (int r = 0; r < 16; r += 4) {
+    UNROLL
+    for (int i = 0; i < 4; i++) x[i] = vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)p + i * bytes));
+    square_transpose(x);
+}
+static INLINE void v_units(const char *p, int64_t bytes, v16 x[16])
+{
+    for (int c = 0; c < 4; c++, p += 16) {
+        float32x4_t q[4][4];
         UNROLL
-        for (int c = 0; c < 16; c += 4) {
-            const char *p = (const char *)src + (r * row + c) * size;
-            float32x4_t x[4];
-            UNROLL
-            for (int i = 0; i < 4; i++) x[i] = load4(t, p + i * row * size);
-            square_transpose(x);
-            UNROLL
-            for (int j = 0; j < 4; j++) vst1q_f32(dst + (c + j) * step + r, x[j]);
-        }
+        for (int r = 0; r < 4; r++) rows4(p + 4 * r * bytes, bytes, q[r]);
+        UNROLL
+        for (int j = 0; j < 4; j++) x[4 * c + j] = (v16){q[0][j], q[1][j], q[2][j], q[3][j]};
     }
 }
+
+/* The elements of units of type t as floats, in order: 4 / type_size(t) of them.  Of F8 times 2^-120, and see f8_small4. */
+static INLINE void of_units4(Dtype t, float32x4_t x, float32x4_t out[4])
+{
+    uint32x4_t u = vreinterpretq_u32_f32(x);
+    if (t == DT_F8_E4M3) {
+        int32x4_t code = vdupq_n_s32((int32_t)0x87f00000u);
+        int16x8_t bytes = vreinterpretq_s16_u32(u);
+        int32x4_t odd = vreinterpretq_s32_s16(vshrq_n_s16(bytes, 4)), even = vreinterpretq_s32_s16(vshrq_n_s16(vshlq_n_s16(bytes, 8), 4));
+        out[0] = vreinterpretq_f32_s32(vandq_s32(vshlq_n_s32(even, 16), code));
+        out[1] = vreinterpretq_f32_s32(vandq_s32(vshlq_n_s32(odd, 16), code));
+        out[2] = vreinterpretq_f32_s32(vandq_s32(even, code));
+        out[3] = vreinterpretq_f32_s32(vandq_s32(odd, code));
+    } else if (t == DT_BF16) {
+        out[0] = vreinterpretq_f32_u32(vshlq_n_u32(u, 16));
+        out[1] = vreinterpretq_f32_u32(vandq_u32(u, vdupq_n_u32(0xffff0000u)));
+    } else if (t == DT_F16) {
+        out[0] = vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(u)));
+        out[1] = vcvt_f32_f16(vreinterpret_f16_u16(vshrn_n_u32(u, 16)));
+    } else {
+        out[0] = x;
+    }
+}
+static INLINE void v_of_units(Dtype t, v16 x, v16 out[4])
+{
+    float32x4_t a[4], b[4], c[4], d[4];
+    of_units4(t, x.a, a);
+    of_units4(t, x.b, b);
+    of_units4(t, x.c, c);
+    of_units4(t, x.d, d);
+    UNROLL
+    for (int i = 0; i < 4 / type_size(t); i++) out[i] = (v16){a[i], b[i], c[i], d[i]};
+}
+
+/* Which rows have a code that is no number: most holds, byte by byte, the largest code of each so far, without its sign. */
+static INLINE float32x4_t f8_most4(float32x4_t most, float32x4_t x)
+{
+    uint8x16_t code = vandq_u8(vreinterpretq_u8_f32(x), vdupq_n_u8(0x7f));
+    return vreinterpretq_f32_u8(vmaxq_u8(vreinterpretq_u8_f32(most), code));
+}
+static INLINE v16 f8_most(v16 most, v16 x) { return EACH2(f8_most4, most, x); }
+/* x with NaN in those rows */
+static INLINE float32x4_t f8_mend4(float32x4_t most, float32x4_t x)
+{
+    uint8x16_t full = vceqq_u8(vreinterpretq_u8_f32(most), vdupq_n_u8(0x7f));
+    return vbslq_f32(vceqq_u32(vreinterpretq_u32_u8(full), vdupq_n_u32(0)), x, vdupq_n_f32(NAN));
+}
+static INLINE v16 f8_mend(v16 most, v16 x) { return EACH2(f8_mend4, most, x); }
 
 /* ---- sixteen words of 32 bits ---- */
 typedef struct w16 {

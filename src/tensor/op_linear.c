@@ -2,13 +2,18 @@
  * linear_heads, linear_heads_t: the same with a weight cut into heads (MLA's absorbed products). */
 #include "linear.h"
 
-/* A task should be worth some tens of microseconds: about 2^19 multiply-adds. */
+/* A task should be worth some tens of microseconds: about 2^19 multiply-adds.  With few rows, tasks are long stretches of the
+ * weights; with many, a task's columns of C stay in the second cache. */
 static void run_gemm(Ctx *c, const GemmArgs *a)
 {
     int64_t tiles = (int64_t)((a->M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((a->N + GEMM_TILE_N - 1) / GEMM_TILE_N);
     int64_t rows = a->M < GEMM_TILE_M ? a->M : GEMM_TILE_M;
     int64_t work = (rows + 8) * GEMM_TILE_N * a->K; /* 8 rows' worth for packing */
-    if (a->M > 0 && a->N > 0) ctx_run(c, c->k->gemm, a, tiles, 1 + (1 << 18) / (work + 1), gemm_scratch());
+    int64_t least = 1 + (1 << 18) / (work + 1), grain = tiles / (8 * pool_threads(c->pool));
+    if (grain > 8) grain = 8;
+    if (a->M <= 0 || a->N <= 0) return;
+    if (a->M <= 64) ctx_run_parts(c, &(RunPart){c->k->gemm, a, tiles}, 1, least, gemm_scratch());
+    else ctx_run(c, c->k->gemm, a, tiles, grain > least ? grain : least, gemm_scratch());
 }
 
 /* B = the rows of w from row0 on */
