@@ -92,7 +92,7 @@ static void limits(void)
 {
     b.read = b.fma = 0;
 #if defined(__x86_64__)
-    int   lanes = strcmp(b.k->isa, "avx512") == 0 ? 16 : strcmp(b.k->isa, "avx2") == 0 ? 8 : 0;
+    int   lanes = strncmp(b.k->isa, "avx512", 6) == 0 ? 16 : strncmp(b.k->isa, "avx", 3) == 0 ? 8 : 0;
     Limit l;
     for (int i = 0; i < 3 && lanes; i++) {
         double t = now(), gbyte = WEIGHT_BYTES * 1e-9, gflop = 2e-9 * FMA_CHAINS * lanes * FMA_LOOPS * PARTS, u;
