@@ -98,7 +98,7 @@ static const Key KEYS[] = {
     {"stage", "drop_equal", V_BOOL, S(drop_equal), 0, 0, "groups with equal rewards are left out (true)"},
     {"stage", "random_reward", V_BOOL, S(random_reward), 0, 0, "a control: rewards by coin, which must not help (false)"},
     {"stage", "format_weight", V_NUM, S(format_weight), 0, 100, "reward of a well-formed reply (0.1)"},
-    {"stage", "honest_weight", V_NUM, S(honest_weight), 0, 100, "penalty times the share of wrong equations (0)"},
+    {"stage", "honest_weight", V_NUM, S(honest_weight), 0, 100, "penalty times the share of wrong equations; sample: above 0, answers with any are left out (0)"},
     {"stage", "overlong", V_INT, S(overlong), 0, 1e6, "soft penalty over the last so many tokens; 0: none (64)"},
     {"stage", "n", V_INT, S(n), 1, 1e8, "problems of eval and sample (1000)"},
     {"stage", "samples", V_INT, S(samples), 1, 1024, "answers per problem of eval and sample (1)"},

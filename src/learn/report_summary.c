@@ -193,7 +193,8 @@ static void facts(Buf *b, const Report *r)
         buf_str(b, "</dd></div>");
     }
     double seed = isfinite(r->seed) ? r->seed : r->has_recipe ? (double)r->recipe.seed : NAN;
-    if (isfinite(seed)) buf_fmt(b, "<div><dt>Seed</dt><dd>%s, from random weights</dd></div>", num_fixed(NUM_TMP, seed, 0));
+    if (isfinite(seed)) buf_fmt(b, "<div><dt>Seed</dt><dd>%s, from %s</dd></div>", num_fixed(NUM_TMP, seed, 0),
+                                 r->has_recipe && r->recipe.stage[0].from_model[0] ? "another model" : "random weights");
     if (tokens > 0) buf_fmt(b, "<div><dt>Tokens processed</dt><dd>%s</dd></div>", num_si(NUM_TMP, tokens));
     if (seconds > 0) buf_fmt(b, "<div><dt>Time, all stages</dt><dd>%s</dd></div>", num_time(NUM_TMP, seconds));
     if (r->isa[0] || isfinite(r->threads)) {

@@ -11,6 +11,7 @@ typedef struct Asking {
     Model  *m;
     Engine *engine;
     const Stage *st;
+    uint64_t seed;        /* stage sample: no two of a run ask the same problems */
     int     first, right; /* stage sample: answers of the chunks before, and how many of them are right */
 } Asking;
 
@@ -106,8 +107,10 @@ int stage_eval(Run *r, const Stage *s, aha_error *e)
 /* ---- verified answers to a file ---- */
 static int write_right(const Asking *a, const Problem *p, const Buf *prompt, Rollout *r, Buf *out, int *kept)
 {
+    Behaviour b;
     if (!r->ended || !r->closed || !problem_judge(p, r->answer.data, r->answer.n).correct) return 0;
-    (void)a;
+    behaviour_read(r->thinking.data ? r->thinking.data : "", r->thinking.n, &b);
+    if (a->st->honest_weight > 0 && b.wrong) return 0;
     buf_str(out, "{\"prompt\":");
     buf_json(out, prompt->data, prompt->n);
     buf_str(out, ",\"thinking\":");
@@ -132,7 +135,7 @@ static int sample_chunk(Asking *a, int first, int n, Buf *out, int *kept, aha_er
 {
     const Stage   *s = a->st;
     Run           *r = a->run;
-    RolloutOptions o = {.samples = 1, .max_new = s->max_new, .temperature = s->temperature, .top_p = s->top_p, .seed = r->seed ^ STREAM_SAMPLE,
+    RolloutOptions o = {.samples = 1, .max_new = s->max_new, .temperature = s->temperature, .top_p = s->top_p, .seed = a->seed,
                         .stream0 = (uint64_t)first, .stop = asking_stop, .progress = sample_progress, .user = a};
     Policy         policy = {a->engine, r->tok, r->tpl};
     Problem        problem[CHUNK];
@@ -145,7 +148,7 @@ static int sample_chunk(Asking *a, int first, int n, Buf *out, int *kept, aha_er
     memset(prompt, 0, sizeof prompt);
     memset(roll, 0, sizeof roll);
     for (int i = 0; i < n && rc == 0; i++) {
-        Rng rng = {r->seed ^ STREAM_SAMPLE, (uint64_t)(first + i) / (uint64_t)s->samples, 1};
+        Rng rng = {a->seed, (uint64_t)(first + i) / (uint64_t)s->samples, 1};
         rc = problem_new(stage_pick_task(s, 0, (double)rng_float(&rng)), SPLIT_TRAIN, s->variant, &rng, &problem[i], &prompt[i], e);
         text[i] = prompt[i].data;
     }
@@ -165,6 +168,8 @@ int stage_sample(Run *r, const Stage *s, aha_error *e)
     Buf    out = {0}, b = {0};
     char   path[2048];
     int    kept = 0, all = s->n * s->samples, rc = asking_open(&a, r, s, e);
+    a.seed = r->seed ^ STREAM_SAMPLE;
+    for (const Stage *p = r->recipe.stage; p < s; p++) a.seed += (uint64_t)(p->kind == STAGE_SAMPLE) << 32;
     for (int i = 0; i < all && rc == 0; i += CHUNK) rc = sample_chunk(&a, i, all - i < CHUNK ? all - i : CHUNK, &out, &kept, e);
     if (rc == 0) rc = path_join(path, sizeof path, r->dir, s->file, e);
     if (rc == 0 && out.failed) rc = error_set(e, AHA_ERR_NOMEM, "cannot get memory for the samples of %s", s->name);
