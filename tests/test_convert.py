@@ -111,7 +111,7 @@ def full_disk(d):
 @test
 def disk_fills_up(d):
     """a disk that others fill meanwhile: no file, how much is missing, and with room the same command goes on"""
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", d], capture_output=True, check=False).returncode:
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", d], capture_output=True, check=False).returncode:
         raise Skip("no small file system can be mounted")
     to, ballast = os.path.join(d, "x.gguf"), os.path.join(d, "ballast")
     try:

@@ -93,11 +93,13 @@ static double apart(const Model *m, const Model *g)
     return sqrt(diff / size);
 }
 
-static double distance(const char *folder, Dtype type)
+/* every_expert: both use all that there are, so that rounding cannot change the choice */
+static double distance(const char *folder, Dtype type, bool every_expert)
 {
     Model *m = open_path(folder);
     to_gguf(m, PATH, type);
     Model *g = open_path(PATH);
+    if (every_expert) m->cfg.n_expert_used = g->cfg.n_expert_used = m->cfg.n_expert;
     double d = apart(m, g);
     model_free(m);
     model_free(g);
@@ -120,7 +122,7 @@ static void goldens(void **state)
     for (size_t i = 0; i < ARRAY_LEN(CASE); i++) {
         char path[96];
         snprintf(path, sizeof path, "tests/golden/%s", CASE[i].name);
-        double d = distance(path, DT_F32);
+        double d = distance(path, DT_F32, false);
         print_message("%-26s %.1e\n", CASE[i].name, d);
         if (d > CASE[i].most) fail_msg("%s: logits %.2e apart, expected at most %.0e", CASE[i].name, d, CASE[i].most);
     }
@@ -128,14 +130,14 @@ static void goldens(void **state)
 
 static void types(void **state)
 {
-    /* in a model this small some experts change places; measured 0.013, 0.33, 0.023, 0.28 */
+    /* measured 0.013, 0.48, 0.039, 0.72 */
     static const struct {
         Dtype  type;
         double most;
-    } CASE[] = {{DT_BF16, 0}, {DT_F16, 1e-4}, {DT_Q8_0, 0.05}, {DT_Q4_0, 0.5}, {DT_Q6_K, 0.05}, {DT_Q2_K, 0.4}};
+    } CASE[] = {{DT_BF16, 0}, {DT_F16, 1e-4}, {DT_Q8_0, 0.05}, {DT_Q4_0, 0.5}, {DT_Q6_K, 0.05}, {DT_Q2_K, 1}};
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(CASE); i++) {
-        double d = distance("models/aha-tiny", CASE[i].type);
+        double d = distance("models/aha-tiny", CASE[i].type, true);
         print_message("aha-tiny, %-5s logits %.5f\n", dtype_info(CASE[i].type)->name, d);
         assert_true(d <= CASE[i].most);
     }

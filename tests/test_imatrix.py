@@ -10,7 +10,7 @@ from taplib import TINY, aha, check, main, test
 def imatrix(d, name, *args):
     path = os.path.join(d, name)
     rc, out, err = aha("imatrix", "-m", TINY, "--task", "countdown3", "-n", "24", "-o", path, *args)
-    check(rc == 0 and out == "" and "133 matrices" in err, rc, out, err)
+    check(rc == 0 and out == "" and "165 matrices" in err, rc, out, err)
     return path
 
 
@@ -34,13 +34,13 @@ def convert(d):
     kl = {}
     for name, args in (("plain", ()), ("one", ("--imatrix", im, "--threads", "1")), ("three", ("--imatrix", im, "--threads", "3"))):
         to = os.path.join(d, name + ".gguf")
-        rc, out, err = aha("convert", TINY, to, "--type", "q4_0", *args)
+        rc, out, err = aha("convert", TINY, to, "--type", "q2_k", *args)
         check((rc, out, err) == (0, "", ""), rc, out, err)
         rc, out, err = aha("eval", "kl", "-m", to, "--base", TINY, "--task", "countdown3", "-n", "64", "--json")
         check(rc == 0, err)
         kl[name] = json.loads(out)["kl"]
     check(read(os.path.join(d, "one.gguf")) == read(os.path.join(d, "three.gguf")) != read(os.path.join(d, "plain.gguf")))
-    check(kl["one"] < kl["plain"], kl)  # measured 0.0025 and 0.0028
+    check(kl["one"] < kl["plain"], kl)  # measured 0.51 and 0.66
 
 
 @test

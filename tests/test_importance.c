@@ -298,23 +298,23 @@ static void old_form(void **state)
 /* ---- export ---- */
 static double weighted_error(const Importance *im, const Model *m, const char *path)
 {
-    /* blk.1.ffn_gate_exps of aha-tiny: rows of 128 in Q4_0 */
+    enum { D = 256 }; /* blk.1.ffn_gate_exps of aha-tiny: rows of that in Q4_0 */
     WeightFile *w;
     aha_error   e = {0};
-    float       weight[8 * 128], row[128];
+    float       weight[8 * D], row[D];
     bool        found;
     double      sum = 0;
     ASSERT_OK(weights_open(&w, path, &e), e);
     const TensorInfo *t = weights_find(w, "blk.1.ffn_gate_exps.weight");
-    assert_true(t && t->dtype == DT_Q4_0 && t->dim[0] == 8 && t->dim[2] == 128);
-    ASSERT_OK(importance_get(im, "blk.1.ffn_gate_exps.weight", 8, 128, weight, &found, &e), e);
+    assert_true(t && t->dtype == DT_Q4_0 && t->dim[0] == 8 && t->dim[2] == D);
+    ASSERT_OK(importance_get(im, "blk.1.ffn_gate_exps.weight", 8, D, weight, &found, &e), e);
     for (int x = 0; x < 8; x++)
         for (int r = 0; r < (int)t->dim[1]; r++) {
-            float    want[128];
+            float    want[D];
             const Weight *g = &m->layer[1].expert_gate[x];
-            dtype_row_to_f32(g->dtype, (const uint8_t *)g->data + (size_t)r * 128 * (size_t)dtype_info(g->dtype)->block_bytes, NULL, 0, 128, want);
-            dtype_row_to_f32(DT_Q4_0, (const uint8_t *)t->data + (size_t)(x * t->dim[1] + r) * 72, NULL, 0, 128, row);
-            for (int k = 0; k < 128; k++) sum += (double)weight[128 * x + k] * pow((double)(row[k] - want[k]), 2);
+            dtype_row_to_f32(g->dtype, (const uint8_t *)g->data + (size_t)r * D * (size_t)dtype_info(g->dtype)->block_bytes, NULL, 0, D, want);
+            dtype_row_to_f32(DT_Q4_0, (const uint8_t *)t->data + (size_t)(x * t->dim[1] + r) * (D / 32 * 18), NULL, 0, D, row);
+            for (int k = 0; k < D; k++) sum += (double)weight[D * x + k] * pow((double)(row[k] - want[k]), 2);
         }
     weights_close(w);
     return sum;
