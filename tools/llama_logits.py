@@ -56,7 +56,7 @@ def logits(peer, path, ids, d, sums="-", more=()):
     arch = r.fields["general.architecture"].contents()
     vocab = int(next(t for t in r.tensors if t.name == "token_embd.weight").shape[1])
     out = os.path.join(d, "logits")
-    aha("score", "-m", path, "--tokens", ",".join(map(str, ids)), "--logits", out)
+    aha("score", "-m", path, "--act", "f32", "--tokens", ",".join(map(str, ids)), "--logits", out)
     mine = np.fromfile(out, "<f4").reshape(len(ids), vocab)
     p = subprocess.run([peer, path, arch, str(vocab), sums, *more], input=array.array("i", ids).tobytes(), capture_output=True, check=False)
     if p.returncode:
