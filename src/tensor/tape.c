@@ -21,7 +21,7 @@ void tape_free(Tape *t)
 
 void *tape_push(Ctx *c, size_t bytes, void (*back)(Ctx *, const TapeNode *))
 {
-    static _Thread_local uint8_t sink[512]; /* a dry run's nodes: written, never read */
+    static _Thread_local _Alignas(16) uint8_t sink[512]; /* a dry run's nodes: written, never read */
     TapeNode                    *n = ctx_alloc(c, 1, bytes);
     if (!n || ctx_dry(c)) {
         if (bytes > sizeof sink) ctx_fail(c, AHA_ERR_INTERNAL, "tape node of %zu bytes", bytes);
