@@ -236,7 +236,7 @@ static __attribute__((noinline)) v16 single_aside(Dtype type, const uint8_t *b, 
     const QuantForm     *f = quant_form(type);
     DotTile              t = {.p = {.u = u, .s = s, .m = m, .step = DOT_NR}, .groups = n / QUANT_GROUP, .lift = f->lift, .q = q, .g = g, .c = c,
                               .cols = 16};
-    for (int v = 1; v < DOT_NV; v++) { /* the other columns of the tile are nobody's */
+    if (DOT_NV > 1) { /* the other columns of the tile are nobody's */
         memset(u, 0, sizeof u);
         memset(s, 0, sizeof s);
         memset(m, 0, sizeof m);

@@ -23,7 +23,6 @@ Act  act_rows(const Act *a, int t0, int HK);
 /* Products with weights that want a in 8 bits: put together, they run as one. */
 enum { DOTS_MAX = 32 };
 DotArgs dot_args(const Act *a, int T, const Weight *w, const real *bias, real *y, int y_row);
-int64_t dot_items(const DotArgs *a);
 void    dot_run_all(Ctx *c, const DotArgs *a, int n); /* n at most DOTS_MAX */
 
 /* y [T, w.rows] = x [T, w.cols] W^T + bias */

@@ -86,7 +86,7 @@ Act act_rows(const Act *a, int t0, int HK)
     return (Act){a->x + t0 * a->x_row, a->x_row, a->q ? a->q + at : NULL, a->g ? a->g + at / QUANT_GROUP : NULL};
 }
 
-int64_t dot_items(const DotArgs *a)
+static int64_t dot_items(const DotArgs *a)
 {
     if (a->M <= 0 || a->N <= 0) return 0;
     return (int64_t)a->H * ((a->M + DOT_TILE_M - 1) / DOT_TILE_M) * ((a->N + DOT_TILE_N - 1) / DOT_TILE_N);
