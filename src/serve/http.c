@@ -21,8 +21,11 @@ static void enter(Conn *c, Phase p)
     c->since_ns = time_now_ns();
 }
 
+/* Who does not take an answer is not sent the rest of it: without a reset the system would go on offering what it holds, for minutes. */
 void conn_kill(Conn *c)
 {
+    const struct linger none = {.l_onoff = 1};
+    if (c->phase == PHASE_SEND || c->phase == PHASE_WORK) setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     c->hung_up = true;
     shutdown(c->fd, SHUT_RDWR);
     if (c->x) exchange_resume(c->x);
