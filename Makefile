@@ -54,7 +54,7 @@ TESTS := $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c))
 TEST_BIN := $(TESTS:%=$(BUILD)/tests/test_%)
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all lib test check lint install uninstall man clean help fuzz-replay bench
+.PHONY: all lib kernels test check lint install uninstall man clean help fuzz-replay bench
 all: $(PROGRAM)
 
 $(PROGRAM): $(CLI_OBJ) $(BUILTIN_OBJ) $(BUILD)/libserve.a $(BUILD)/libaha.a
@@ -70,13 +70,14 @@ $(BUILD)/libserve.a: $(SERVE_OBJ)
 $(BUILD)/libaha.so: $(LIB_OBJ)
 	$(CC) -shared -Wl,-soname,$(SONAME) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-# Each ISA's file is compiled with its own flags, so that one binary runs on every processor of the family.
-$(BUILD)/src/cpu/x86/avx2.o: ISA_FLAGS := -mavx2 -mfma -mf16c
-$(BUILD)/src/cpu/x86/avxvnni.o: ISA_FLAGS := -mavx2 -mavxvnni -mfma -mf16c
+# Each ISA's files are compiled with its own flags, so that one binary runs on every processor of the family.
+$(BUILD)/src/cpu/x86/avx2_%.o: ISA_FLAGS := -mavx2 -mfma -mf16c
+$(BUILD)/src/cpu/x86/avxvnni_%.o: ISA_FLAGS := -mavx2 -mavxvnni -mfma -mf16c
 AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
-$(BUILD)/src/cpu/x86/avx512.o: ISA_FLAGS := $(AVX512)
-$(BUILD)/src/cpu/x86/avx512vnni.o: ISA_FLAGS := $(AVX512) -mavx512vnni
-$(BUILD)/src/cpu/arm/dotprod.o: ISA_FLAGS := -march=armv8.2-a+dotprod
+$(BUILD)/src/cpu/x86/avx512_%.o: ISA_FLAGS := $(AVX512)
+$(BUILD)/src/cpu/x86/avx512vnni_%.o: ISA_FLAGS := $(AVX512) -mavx512vnni
+$(BUILD)/src/cpu/arm/dotprod_%.o: ISA_FLAGS := -march=armv8.2-a+dotprod
+kernels: $(filter $(ISA_ROOM_$(ARCH):%=$(BUILD)/%/%),$(LIB_OBJ))
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ISA_FLAGS) -MMD -MP -c -o $@ $<

@@ -4,7 +4,7 @@
 #ifndef AHA_CPU_KERN_ATTN_BACK_H
 #define AHA_CPU_KERN_ATTN_BACK_H
 
-#include "kern_attn.h"
+#include "kern_pairs.h"
 
 /* n pairs of `cols` columns each, transposed: panels of [cols][GEMM_NR]; pairs beyond n are 0.  Writes up to
  * 16 * GEMM_NR floats beyond. */

@@ -1,26 +1,26 @@
-/* Every family, compiled for the ISA whose vec_*.h came before, and what it puts into the table. */
+/* Which kernels each family has, and an ISA's row of them.  A family is compiled for an ISA as an object of its own (x86/, arm/:
+ * <isa>_<family>.c), so that they are compiled side by side and again only when they change. */
 #ifndef AHA_CPU_KERN_TABLE_H
 #define AHA_CPU_KERN_TABLE_H
 
-#include "kern_attn_back.h"
-#ifdef DOT_MR /* the ISA spells integers */
-#include "kern_dot.h"
-#define VEC_DOT(X) X(act) X(dot)
-#else
-#define VEC_DOT(X)
-#endif
-#include "kern_gemm.h"
-#include "kern_rows.h"
+#include "cpu.h"
 
-#define VEC_KERNELS(X)                                                                                                \
-    X(gemm) VEC_DOT(X) X(attn) X(attn_delta) X(attn_back_q) X(attn_back_kv) X(rmsnorm) X(rmsnorm_back_x) X(rmsnorm_back_gain) \
-    X(add) X(col_sum) X(rope) X(swiglu) X(swiglu_back) X(combine) X(combine_back) X(xent) X(xent_back)
+#define KERN_GEMM(X, isa) X(gemm, isa)
+#define KERN_ROWS(X, isa)                                                                                             \
+    X(rmsnorm, isa) X(rmsnorm_back_x, isa) X(rmsnorm_back_gain, isa) X(add, isa) X(col_sum, isa) X(rope, isa) X(swiglu, isa)         \
+    X(swiglu_back, isa) X(combine, isa) X(combine_back, isa) X(attn_delta, isa) X(xent, isa) X(xent_back, isa)
+#define KERN_ATTN(X, isa) X(attn, isa)
+#define KERN_ATTN_BACK(X, isa) X(attn_back_q, isa) X(attn_back_kv, isa)
+#define KERN_DOT(X, isa) X(act, isa) X(dot, isa)
 
-void VEC_NAME1(kernels_init, VEC_ISA)(Kernels *k)
-{
-#define X(name) k->name = VEC_NAME1(name, VEC_ISA);
-    VEC_KERNELS(X)
-#undef X
-}
+#define KERN_ALL(X, isa) KERN_GEMM(X, isa) KERN_ROWS(X, isa) KERN_ATTN(X, isa) KERN_ATTN_BACK(X, isa) KERN_DOT(X, isa)
+#define KERN_INTEGERS(X, isa) KERN_ATTN(X, isa) KERN_DOT(X, isa)
+
+#define KERN_DECLARE(name, isa) KernelFn name##_##isa;
+#define KERN_PUT(name, isa) k->name = name##_##isa;
+/* void kernels_init_<isa>(k): what the ISA does better than those before it */
+#define KERNELS_INIT(isa, FAMILIES)                                                                                   \
+    FAMILIES(KERN_DECLARE, isa)                                                                                       \
+    void kernels_init_##isa(Kernels *k) { FAMILIES(KERN_PUT, isa) }
 
 #endif

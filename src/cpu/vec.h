@@ -15,8 +15,8 @@
 
 #define VEC_NAME2(name, isa) name##_##isa
 #define VEC_NAME1(name, isa) VEC_NAME2(name, isa)
-/* void <name>_<isa>(args, i0, i1, scratch) */
-#define KERNEL(name) static void VEC_NAME1(name, VEC_ISA)(const void *args, int64_t i0, int64_t i1, void *scratch)
+/* void <name>_<isa>(args, i0, i1, scratch), which kern_table.h declares */
+#define KERNEL(name) void VEC_NAME1(name, VEC_ISA)(const void *args, int64_t i0, int64_t i1, void *scratch)
 
 /* bytes of an element of the types whose elements have an address */
 static INLINE int type_size(Dtype t) { return t == DT_F32 ? 4 : t == DT_F8_E4M3 ? 1 : 2; }

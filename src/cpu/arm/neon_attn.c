@@ -1,0 +1,4 @@
+/* Attention for NEON. */
+#include "../vec_neon.h"
+
+#include "../kern_attn.h"

@@ -1,0 +1,4 @@
+/* Row kernels for NEON. */
+#include "../vec_neon.h"
+
+#include "../kern_rows.h"

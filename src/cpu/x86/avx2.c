@@ -1,4 +1,0 @@
-/* The kernels for AVX2 with FMA and F16C. */
-#include "../vec_avx2.h"
-
-#include "../kern_table.h"

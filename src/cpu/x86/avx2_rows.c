@@ -1,0 +1,4 @@
+/* Row kernels for AVX2 with FMA and F16C. */
+#include "../vec_avx2.h"
+
+#include "../kern_rows.h"

@@ -1,4 +1,0 @@
-/* The kernels for AVX-512 F, BW, VL and DQ. */
-#include "../vec_avx512.h"
-
-#include "../kern_table.h"

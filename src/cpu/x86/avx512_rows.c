@@ -1,0 +1,4 @@
+/* Row kernels for AVX-512 F, BW, VL and DQ. */
+#include "../vec_avx512.h"
+
+#include "../kern_rows.h"
