@@ -10,11 +10,13 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 BIN = os.environ.get("CLI_BIN", "./aha")
 TMP = tempfile.TemporaryDirectory(prefix="aha-serve-")
 os.environ["AHA_DB"] = os.path.join(TMP.name, "aha.db")  # not the user's
 PUZZLE = [{"role": "user", "content": "Using 8, 13 and 2, make 29."}]
+PATIENCE_S = 300  # for what must come, also where the machine does much else; what is missing then will not come
 
 
 class Skip(Exception):
@@ -24,6 +26,30 @@ class Skip(Exception):
 def check(ok, *what):
     if not ok:
         raise AssertionError(" ".join(repr(w)[:600] for w in what))
+
+
+def soon(fn, seconds=PATIENCE_S):
+    """waits until fn() is true"""
+    end = time.monotonic() + seconds
+    while not fn():
+        check(time.monotonic() < end, "not within", seconds, "s")
+        time.sleep(0.01)
+
+
+def at_once(fns):
+    """what each of them gives, all called at the same time; the first failure is this one's"""
+    fns = list(fns)
+    with ThreadPoolExecutor(len(fns)) as pool:
+        return [f.result() for f in [pool.submit(fn) for fn in fns]]
+
+
+def waited(task):
+    """seconds that a task was ready and had no processor, until now; 0 where the system does not say"""
+    try:
+        with open(f"/proc/{task}/schedstat", encoding="ascii") as f:
+            return int(f.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0
 
 
 class Server:
@@ -49,14 +75,14 @@ class Server:
         self.p.wait()
         self.p.stderr.close()
 
-    def stop(self, sig=signal.SIGTERM, timeout=40):
+    def stop(self, sig=signal.SIGTERM, timeout=PATIENCE_S):
         """the exit status"""
         self.p.send_signal(sig)
         rc = self.p.wait(timeout)
         self.said += self.p.stderr.read()
         return rc
 
-    def ask(self, method, path, body=None, headers=None, timeout=60):
+    def ask(self, method, path, body=None, headers=None, timeout=PATIENCE_S):
         """status, headers, text"""
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
@@ -80,7 +106,7 @@ class Server:
     def chat(self, want=200, messages=None, **fields):
         return self.json("/v1/chat/completions", {"model": "aha-tiny", "messages": messages or PUZZLE, **fields}, want)
 
-    def events(self, path, body, timeout=60):
+    def events(self, path, body, timeout=PATIENCE_S):
         """the events of a stream, [DONE] included, comments left out"""
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
@@ -104,7 +130,7 @@ class Server:
         check(e[-1] == "[DONE]", e[-1])
         return [json.loads(x) for x in e[:-1]]
 
-    def raw(self, data, timeout=20):
+    def raw(self, data, timeout=PATIENCE_S):
         """everything that comes back for these bytes"""
         with self.connect(timeout) as s:
             try:
@@ -113,7 +139,7 @@ class Server:
                 pass  # refused before the end
             return drain(s)
 
-    def connect(self, timeout=20):
+    def connect(self, timeout=PATIENCE_S):
         s = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return s
@@ -122,15 +148,27 @@ class Server:
         status, _, text = self.get("/health")
         return status, json.loads(text)
 
-    def idle(self, seconds=10):
-        """waits until nothing is under way; how long that took"""
-        t0 = time.monotonic()
-        while time.monotonic() - t0 < seconds:
-            h = self.health()[1]
-            if h["requests"] == 0 and h["sequences"] == 0:
-                return time.monotonic() - t0
-            time.sleep(0.01)
-        raise AssertionError(f"still busy after {seconds} s: {h}")
+    def metric(self, name, headers=None):
+        status, _, text = self.get("/metrics", headers=headers)
+        check(status == 200, text)
+        return float(next(line for line in text.splitlines() if line.startswith(name + " ")).split()[1])
+
+    def unhurried(self, fn, threads=None):
+        """seconds that fn takes, less those in which we, or these threads of the server (its I/O thread), waited for a processor: what it
+        would take on a machine that does nothing else"""
+        tasks = ["thread-self", *(f"{self.p.pid}/task/{t}" for t in threads or [self.p.pid])]
+        before, t0 = sum(map(waited, tasks)), time.monotonic()
+        fn()
+        t = time.monotonic() - t0
+        return t - (sum(map(waited, tasks)) - before)
+
+    def steps(self, headers=None):
+        """of the engine, from the beginning"""
+        return self.metric("aha_steps_total", headers)
+
+    def idle(self, seconds=PATIENCE_S):
+        """waits until nothing is under way"""
+        soon(lambda: self.health()[1]["requests"] == self.health()[1]["sequences"] == 0, seconds)
 
 
 def drain(s):

@@ -20,7 +20,7 @@ def report(ok, what, why=""):
 
 
 def get(path, method="GET", **headers):
-    c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
         c.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
         r = c.getresponse()
@@ -128,6 +128,6 @@ try:
         coding()
 finally:
     p.terminate()
-    p.wait(30)
+    p.wait(300)
 print(f"1..{len(results) or 1}")
 raise SystemExit(0 if all(results) else 1)

@@ -2,9 +2,8 @@
 """aha serve: the API's fields and forms, field by field.  Prints TAP."""
 import json
 import sys
-import threading
 
-from servelib import PUZZLE, check, joined, main, serve_test
+from servelib import PUZZLE, at_once, check, joined, main, serve_test
 
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "description": "d", "parameters": {"type": "object", "properties": {"x": {"default": 0.1}}}}},
          {"type": "function", "function": {"name": "other"}}]
@@ -258,12 +257,7 @@ def same_answer(s):
         return json.dumps([r["choices"], r["usage"]["completion_tokens"]])
 
     got = {}
-    threads = [threading.Thread(target=lambda k=k: got.update({i: answer(i) for i in range(k, 200, 40)})) for k in range(40)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    check(len(got) == 200, len(got))
+    at_once([lambda k=k: got.update({i: answer(i) for i in range(k, 200, 40)}) for k in range(40)])
     for i in range(200):
         check(answer(i) == got[i], i, got[i])
     check(s.stop() == 0, s.said)

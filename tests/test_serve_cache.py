@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 
-from servelib import Server, check, main, test
+from servelib import Server, check, main, soon, test
 
 TMP = tempfile.mkdtemp(prefix="aha-serve-cache-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 TALK = [m for i in range(6) for m in ({"role": "user", "content": f"Using {i + 8}, 13 and 2, make {i + 29}."},
@@ -26,21 +26,10 @@ def serve(path, *args):
     return Server("--cache-file", path, "--log", *args)
 
 
-def metric(s, name):
-    return float(next(line for line in s.get("/metrics")[2].splitlines() if line.startswith(name + " ")).split()[1])
-
-
 def pages(s):
     """of one answer of /metrics: held, findable, empty"""
     lines = dict(line.rsplit(" ", 1) for line in s.get("/metrics")[2].splitlines() if line.startswith("aha_cache_pages{"))
     return tuple(int(lines[f'aha_cache_pages{{state="{x}"}}']) for x in ("held", "findable", "empty"))
-
-
-def soon(fn, seconds=20):
-    end = time.monotonic() + seconds
-    while not fn():
-        check(time.monotonic() < end, f"not within {seconds} s")
-        time.sleep(0.1)
 
 
 def read(path):
@@ -126,11 +115,11 @@ def idle():
     path = os.path.join(TMP, "idle")
     with serve(path, "--cache-file-idle", "1") as s:
         first, _, _ = ask(s)
-        soon(lambda: metric(s, "aha_cache_file_saves_total") == 1)
+        soon(lambda: s.metric("aha_cache_file_saves_total") == 1)
         time.sleep(2.5)
-        check(metric(s, "aha_cache_file_saves_total") == 1)
+        check(s.metric("aha_cache_file_saves_total") == 1)
         ask(s, [{"role": "user", "content": "Using 3, 4 and 5, make 17, and say why it is so."}])
-        soon(lambda: metric(s, "aha_cache_file_saves_total") == 2)
+        soon(lambda: s.metric("aha_cache_file_saves_total") == 2)
         s.stop(signal.SIGKILL)
     with serve(path, "--cache-file-idle", "0") as s:
         again, hit, _ = ask(s)
@@ -145,8 +134,8 @@ def unwritable():
     with serve(path, "--cache-file-idle", "1") as s:
         for n in (1, 2):
             ask(s, TALK[:-2 * n])
-            soon(lambda n=n: metric(s, "aha_cache_file_failures_total") == n)
-        check(metric(s, "aha_cache_file_saves_total") == 0)
+            soon(lambda n=n: s.metric("aha_cache_file_failures_total") == n)
+        check(s.metric("aha_cache_file_saves_total") == 0)
         check(ask(s)[0] and s.stop() == 0, s.said)
         check(s.said.count("was not saved") == 1 and "plain" in s.said, s.said)
 
@@ -159,8 +148,8 @@ def measured():
 
     with Server("--cache", "1M", "--parallel", "4") as s:
         held, findable, empty = pages(s)
-        check(held == findable == 0 and empty > 8 and metric(s, "aha_cache_page_tokens") == 32, held, findable, empty)
-        check(metric(s, "aha_preemptions_total") == 0)
+        check(held == findable == 0 and empty > 8 and s.metric("aha_cache_page_tokens") == 32, held, findable, empty)
+        check(s.metric("aha_preemptions_total") == 0)
         seen, got = set(), {}
         threads = [threading.Thread(target=lambda i=i: got.update({i: s.chat(**request(i))["choices"]})) for i in range(4)]
         for t in threads:
@@ -171,12 +160,12 @@ def measured():
         for t in threads:
             t.join()
         check(all(sum(p) == empty for p in seen) and max(p[0] for p in seen) > empty // 2, empty, seen)
-        check(metric(s, "aha_preemptions_total") > 0)
+        check(s.metric("aha_preemptions_total") > 0)
         soon(lambda: pages(s)[0] == 0)
         check(pages(s)[1] > 0 and sum(pages(s)) == empty, pages(s))
-        n = metric(s, "aha_preemptions_total")
+        n = s.metric("aha_preemptions_total")
         check(len(got) == 4 and all(s.chat(**request(i))["choices"] == got[i] for i in range(4)))
-        check(metric(s, "aha_preemptions_total") == n)  # one at a time fits
+        check(s.metric("aha_preemptions_total") == n)  # one at a time fits
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
-from servelib import BIN, PUZZLE, Server, Skip, check, drain, main, post, serve_test, test
+from servelib import BIN, PUZZLE, Server, Skip, at_once, check, drain, main, post, serve_test, soon, test
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "aha-tiny", "messages": PUZZLE}
@@ -24,20 +23,9 @@ def status_of(reply):
 
 
 def healthy(s, times=1):
-    """/health answers: half of the times within 0.1 s, and always within a bound for a machine that does other things too"""
-    took = []
-    for _ in range(times):
-        t0 = time.monotonic()
-        check(s.health()[0] == 200)
-        took.append(time.monotonic() - t0)
-    check(max(took) < 5 and (times < 5 or sorted(took)[times // 2] < 0.1), took)
-
-
-def until(what, seconds=10):
-    t0 = time.monotonic()
-    while not what():
-        check(time.monotonic() - t0 < seconds, "not within", seconds, "s")
-        time.sleep(0.005)
+    """/health answers, half of the times within 0.1 s"""
+    took = sorted(s.unhurried(lambda: check(s.health()[0] == 200)) for _ in range(times))
+    check(times < 5 or took[times // 2] < 0.1, took)
 
 
 @serve_test()
@@ -57,7 +45,7 @@ def framing(s):
                        "no host": b"GET /health HTTP/1.1\r\n\r\n", "two hosts": b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
                        "chunk size": head + chunked + b"\r\nzz\r\n" + b + b"\r\n0\r\n\r\n",
                        "chunk end": head + chunked + b"\r\n5\r\n{\"a\":1}\r\n0\r\n\r\n"}.items():
-        reply = s.raw(data + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", timeout=10)
+        reply = s.raw(data + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         check(status_of(reply) == 400, what, reply[:300])
         check(b" 200 " not in reply, what, "went on", reply)
     check(status_of(s.raw(head + chunked + b"Connection: close\r\n\r\n" + whole)) == 200, "a good one")
@@ -114,7 +102,7 @@ def slow_senders(s):
         c.sendall(b"P" if i % 2 else post(BODY)[:-40])
         all_of.append(c)
     t0, alive = time.monotonic(), len(all_of)
-    while alive and time.monotonic() - t0 < 20:
+    while alive and time.monotonic() - t0 < 60:
         healthy(s, 5)
         for c in all_of:
             try:
@@ -134,7 +122,7 @@ def crowd(s):
     """as many connections as there may be, which say nothing: they go before their time, so that others come in"""
     idle = [s.connect() for _ in range(300)]
     t0 = time.monotonic()
-    check(s.get("/health", timeout=20)[0] == 200 and time.monotonic() - t0 < 15)
+    check(s.get("/health")[0] == 200 and time.monotonic() - t0 < 40)
     check(s.chat(max_tokens=2)["usage"]["completion_tokens"] == 2)
     for c in idle:
         c.close()
@@ -143,7 +131,6 @@ def crowd(s):
 def rest_of(c):
     """what a connection still has, until its end"""
     got = b""
-    c.settimeout(10)
     try:
         while True:
             part = c.recv(65536)
@@ -163,18 +150,17 @@ def slow_readers(s):
         c = socket.socket()
         c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         c.connect(("127.0.0.1", s.port))
-        c.sendall(post(big, path="/v1/completions"))
         stuck.append(c)
-    until(lambda: s.health()[1]["sequences"] == 4)
+    for c in stuck:
+        c.sendall(post(big, path="/v1/completions"))
+    soon(lambda: s.metric("aha_requests_under_way") + s.metric("aha_requests_cancelled_total") >= 4)
     t0 = time.monotonic()
     check(s.chat(max_tokens=4)["usage"]["completion_tokens"] == 4)
-    s.idle(20)
-    check(time.monotonic() - t0 < 20)
+    s.idle(30)
     time.sleep(max(0, t0 + 4 - time.monotonic()))  # a fast machine has the answers done, and has to give them up all the same
     for c in stuck:
         check(b"[DONE]" not in rest_of(c))
         c.close()
-
 
 
 @serve_test("--patience", "1", "--parallel", "1")
@@ -182,24 +168,31 @@ def waiting(s):
     """a stream that waits for its turn says now and then that it is still there; many answers in one request are bounded too"""
     with s.connect() as first, s.connect() as second:
         first.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
-        while s.health()[1]["sequences"] < 128:
-            time.sleep(0.01)
+        soon(lambda: s.health()[1]["sequences"] == 128)
         second.sendall(post({**BODY, "stream": True}))
-        got, t0 = b"", time.monotonic()
-        while b": still working" not in got and time.monotonic() - t0 < 10:
-            got += second.recv(65536)
+        got = part = second.recv(65536)
+        while part and b": still working" not in got:
+            part = second.recv(65536)
+            got += part
         check(status_of(got) == 200 and b": still working" in got and b'"role":"assistant"' in got, got)
         more = [s.connect() for _ in range(2)]
         for c in more:
             c.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
+        soon(lambda: s.health()[1]["sequences"] == 3 * 128 + 1)
         with s.connect() as third:
-            time.sleep(0.2)
             third.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
             reply = third.recv(65536)
             check(status_of(reply) == 503 and b"Retry-After" in reply, reply)
         for c in more:
             c.close()
     s.idle()
+
+
+def gone(s, *what):
+    """the clients went: by the time that the server answers another one it knows, and the engine makes no more than a few steps"""
+    at = s.steps()
+    s.idle()
+    check(s.steps() - at < 10, *what, s.steps() - at)
 
 
 @serve_test("--parallel", "2")
@@ -212,18 +205,17 @@ def hang_ups(s):
             c.sendall(post(body, path="/v1/completions"))
             time.sleep(delay)
             if delay == 0.1 and what != "prompt":
-                until(lambda: s.health()[1]["sequences"] > 0)
+                soon(lambda: s.health()[1]["sequences"] > 0)
             c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0" if delay == 0.02 else b"\0" * 8)
             c.close()
-            took = s.idle()
-            check(took < 5, what, delay, took)
+            gone(s, what, delay)
     busy = [s.connect() for _ in range(3)]
     for c in busy:
         c.sendall(post(LONG, path="/v1/completions"))
-    time.sleep(0.1)
+    soon(lambda: s.health()[1]["sequences"] == 3)
     for c in reversed(busy):  # the last one waits for a slot
         c.close()
-    check(s.idle() < 5)
+    gone(s, "three")
     check(s.chat(max_tokens=2)["usage"]["completion_tokens"] == 2)
     check(s.stop() == 0, s.said)
 
@@ -233,61 +225,46 @@ def overload(s):
     """more than fits is refused with 503 and Retry-After, before it is read; health answers all the while"""
     held = [s.connect() for _ in range(5)]
     for c in held:
-        c.sendall(post(LONG, path="/v1/completions"))
-    while s.health()[1]["requests"] < 5:
-        time.sleep(0.01)
-    refused, results = 0, []
-
-    def one():
-        status, headers, text = s.ask("POST", CHAT, BODY)
-        results.append((status, headers.get("Retry-After"), text))
-
-    threads = [threading.Thread(target=one) for _ in range(50)]
-    for t in threads:
-        t.start()
-    healthy(s, 10)
-    for t in threads:
-        t.join()
-    for status, retry, text in results:
-        refused += status == 503
-        check(status == 200 or (status == 503 and 1 <= int(retry) <= 60 and json.loads(text)["error"]["code"] == "overloaded"), status, retry, text)
-    check(refused >= 40, refused)
+        c.sendall(post({**LONG, "n": 16}, path="/v1/completions"))
+    soon(lambda: s.health()[1]["requests"] == 5)
+    results = at_once([lambda: s.ask("POST", CHAT, BODY)] * 50 + [lambda: healthy(s, 10)])
+    for status, headers, text in results[:50]:
+        check(status == 503 and 1 <= int(headers["Retry-After"]) <= 60 and json.loads(text)["error"]["code"] == "overloaded", status, headers, text)
     for c in held:
         c.close()
     s.idle()
     check(s.chat(max_tokens=1)["choices"])
-    check(f"aha_requests_refused_total {refused}\n" in s.get("/metrics")[2])
+    check(s.metric("aha_requests_refused_total") == 50)
 
 
 @serve_test()
 def large_bodies(s):
     """what is asked too much of is refused at once, and a large body keeps nobody waiting"""
-    def took(body, want):
+    def refused(body, want):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         with s.connect() as c:
             c.sendall(post(data)[:-1])
             time.sleep(0.05)
-            t0 = time.monotonic()
-            c.sendall(data[-1:])
-            reply = c.recv(65536)
-            t = time.monotonic() - t0
-        check(status_of(reply) == want, want, reply[:300])
-        return t, len(data), reply
+            reply = []
+
+            def end():
+                c.sendall(data[-1:])
+                reply.append(c.recv(65536))
+            t = s.unhurried(end, os.listdir(f"/proc/{s.p.pid}/task"))
+        check(status_of(reply[0]) == want, want, reply[0][:300])
+        return t
 
     vocab = json.loads(s.get("/v1/models/aha-tiny")[2])["aha"]["vocabulary"]
     for body in ({**BODY, "n": 10**6}, {**BODY, "stop": ["x"] * 30000}, {**BODY, "logit_bias": {str(vocab): 1}}, {**BODY, "logit_bias": {"-1": 1}},
                  {**BODY, "logit_bias": {"1": 101}}, {**BODY, "top_logprobs": 21, "logprobs": True}, {**BODY, "messages": [1] * 60000},
                  b"[" * 100000, b'{"a":' * 20000, b'{"model": "' + b"9" * 100000, b'{"temperature": ' + b"9" * 200000 + b"}",
                  b'{"model": "\xff\xfe"}', b'{"model": "\\ud800"}', b'{"n": 1}\0'):
-        for attempt in range(3):  # the bound is 50 ms where nothing else runs
-            t, n, reply = took(body, 400)
-            if n > 256 << 10 or t < 0.2:
-                break
-        else:
-            raise AssertionError((n, t, reply[:200]))
+        took = []
+        while len(took) < 20 and not (took and took[-1] < 0.05):  # a quiet machine needs one try
+            took.append(refused(body, 400))
+        check(took[-1] < 0.05, took, str(body)[:100])
     for body in ({**BODY, "stop": ["x"] * 10**5}, b'{"x":[' + b"{}," * 10**6 + b"{}]}"):
-        threading.Thread(target=took, args=(body, 400)).start()
-        healthy(s, 20)
+        at_once([lambda b=body: refused(b, 400), lambda: healthy(s, 20)])
     for prompts in (["x"] * 10**5, [[1]] * 129):
         r = s.json("/v1/completions", {"model": "aha-tiny", "prompt": prompts}, 400)
         check(r["error"]["param"] == "prompt", r)
@@ -316,23 +293,19 @@ def texts(s):
 def ends_well():
     """SIGTERM under load: what is under way is answered, nothing new is taken, exit 0; a second one does not wait"""
     with Server("--parallel", "4", "--drain", "300") as s:
-        results = []
-        threads = [threading.Thread(target=lambda: results.append(s.json("/v1/completions", {**LONG, "max_tokens": 200}))) for _ in range(6)]
-        for t in threads:
-            t.start()
-        while s.health()[1]["requests"] < 6:
-            time.sleep(0.01)
-        rc = s.stop(timeout=300)
-        for t in threads:
-            t.join()
+        def end():
+            soon(lambda: s.health()[1]["requests"] == 6)
+            return s.stop()
+
+        *results, rc = at_once([lambda: s.json("/v1/completions", {**LONG, "max_tokens": 200})] * 6 + [end])
         check(rc == 0, rc, s.said)
-        check(len(results) == 6 and all(r["usage"]["completion_tokens"] == 200 for r in results))
+        check(all(r["usage"]["completion_tokens"] == 200 for r in results))
     with Server("--drain", "1") as s:
         c = s.connect()
-        c.sendall(post({**LONG, "n": 64}, path="/v1/completions"))
-        time.sleep(0.3)
-        t0 = time.monotonic()
-        check(s.stop() == 0 and time.monotonic() - t0 < 5, s.said)
+        c.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
+        soon(lambda: s.health()[1]["sequences"] == 128)
+        check(s.stop() == 0, s.said)
+        check(drain(c) == b"")  # its time was up before there was an answer
         c.close()
 
 
@@ -346,7 +319,7 @@ def model_is_cut():
         for f in os.listdir(src):
             if os.path.isfile(os.path.join(src, f)):
                 shutil.copy(os.path.join(src, f), d)
-        with Server("-m", d, "--name", "aha-tiny") as s:
+        with Server("-m", d, "--name", "aha-tiny", env={"AHA_HUGE": "0"}) as s:  # it stays in its file
             check(s.chat(max_tokens=2)["choices"])
             os.truncate(os.path.join(d, "model.safetensors"), 4096)
             r = s.chat(503, max_tokens=50)
@@ -403,12 +376,8 @@ def soak(s):
         else:
             check(s.ask("POST", "/v1/completions", body)[0] == 200)
 
-    def some(n, of):
-        threads = [threading.Thread(target=lambda k=k: [one(i) for i in range(n + k, n + of, 8)]) for k in range(8)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
+    def some(begin, end):
+        at_once([lambda k=k: [one(i) for i in range(begin + k, end, 8)] for k in range(8)])
         s.idle()
 
     some(0, 250)

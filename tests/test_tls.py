@@ -63,10 +63,10 @@ class Server(servelib.Server):
             c.minimum_version = c.maximum_version = version
         return c
 
-    def https(self, ca=None, timeout=60):
+    def https(self, ca=None, timeout=servelib.PATIENCE_S):
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=self.context(ca))
 
-    def ask(self, method, path, body=None, headers=None, timeout=60):
+    def ask(self, method, path, body=None, headers=None, timeout=servelib.PATIENCE_S):
         c = self.https(timeout=timeout)
         try:
             h = {"Content-Type": "application/json", **(headers or {})}
@@ -77,7 +77,7 @@ class Server(servelib.Server):
             c.close()
 
     def wrapped(self, **kw):
-        s = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        s = socket.create_connection(("127.0.0.1", self.port), timeout=servelib.PATIENCE_S)
         return self.context(**kw).wrap_socket(s, server_hostname="127.0.0.1")
 
 
@@ -124,7 +124,7 @@ def versions():
             r = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{s.port}", *args, "-cipher", "ALL:@SECLEVEL=0"] if len(args) == 1 else
                                ["openssl", "s_client", "-connect", f"127.0.0.1:{s.port}", *args], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
             check(r.returncode != 0 and "Cipher is (NONE)" in r.stdout, args, r.stdout[-300:], r.stderr)
-        with socket.create_connection(("127.0.0.1", s.port), timeout=30) as raw:
+        with socket.create_connection(("127.0.0.1", s.port), timeout=servelib.PATIENCE_S) as raw:
             raw.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             check(b"HTTP/1" not in servelib.drain(raw))
         check(s.health()[0] == 200)
@@ -145,7 +145,7 @@ def wrong():
             (one[0], two[1], "does not belong to the certificate", 1), (one[0], locked, "without a password", 1), (TMP, one[1], "folder", 1),
             (one[0], None, "belong together", 2), (None, one[1], "belong together", 2)]:
         args = (["--tls-cert", cert] if cert else []) + (["--tls-key", key] if key else [])
-        r = subprocess.run([BIN, "serve", "--port", "0", *args], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60)
+        r = subprocess.run([BIN, "serve", "--port", "0", *args], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=servelib.PATIENCE_S)
         check(r.returncode == status and words in r.stderr, cert, key, r.returncode, r.stderr)
         with open(one[1], encoding="ascii") as f:
             check(f.read().split("\n")[1] not in r.stderr)
@@ -211,21 +211,21 @@ def misbehaving():
     """handshakes that are never finished end by a deadline and hold up nobody; a client killed in a stream frees its place"""
     with Server(*made("one")) as s:
         began = time.monotonic()
-        stuck = [socket.create_connection(("127.0.0.1", s.port), timeout=40) for _ in range(60)]
+        stuck = [socket.create_connection(("127.0.0.1", s.port), timeout=servelib.PATIENCE_S) for _ in range(60)]
         for i, c in enumerate(stuck):
             c.sendall((b"", b"\x16", b"\x16\x03\x01\x02\x00\x01", os.urandom(3000))[i % 4])
         t0 = time.monotonic()
-        check(s.health()[0] == 200 and time.monotonic() - t0 < 5)
+        check(s.health()[0] == 200 and time.monotonic() - t0 < 10)  # their deadline is 15 s
         w = s.wrapped()
         body = json.dumps({**BODY, "stream": True, "max_tokens": 400}).encode()
         w.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         check(w.recv(100))
         w.close()
-        s.idle(15)
+        s.idle()
         for c in stuck:
             check(len(servelib.drain(c)) < 4000)
             c.close()
-        check(time.monotonic() - began < 40, time.monotonic() - began)
+        check(time.monotonic() - began < 100, time.monotonic() - began)
         check(s.health()[0] == 200)
 
 
