@@ -46,6 +46,33 @@ def every_type(d):
         check(rc == 0, t, out, err)
 
 
+def plan(model, *more):
+    """{type: row} of a plan"""
+    rc, out, err = aha("plan", model, "--quick", "--json", "--disk-gb", "1000", *more)
+    check(rc == 0, model, err)
+    return {t["type"].lower(): t for t in json.loads(out)["types"]}
+
+
+@test
+def planned(d):
+    """as aha plan says beforehand, to the byte: every type that is written, mixtures too, from folders and GGUF files of every family"""
+    to = os.path.join(d, "a.gguf")
+    types = {"f32", "f16", "bf16", "q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "iq4_xs", "q3_k", "q2_k", "r1-q4", "r1-q2"}
+    for model in (TINY, *("tests/golden/" + m for m in ("deepseek_v3-fp8", "deepseek_v3-mtp", "llama-llama3-tied", "qwen2-sharded", "qwen2-tied", "qwen3")),
+                  *("tests/gguf/%s.gguf" % m for m in ("deepseek_v3-kv_b", "deepseek_v3-mtp", "llama-llama3-tied", "qwen2-00001-of-00003", "qwen3"))):
+        rows = plan(model)
+        check(set(rows) == types | {"as it is"}, model, sorted(rows))
+        for t in types if model == TINY else ("bf16", "q8_0", "q4_k", "r1-q2"):
+            check(aha("convert", model, to, "--type", t, "--force")[0] == 0, model, t)
+            rc, out, err = aha("inspect", to, "--json")
+            r = json.loads(out)
+            check(rc == 0 and (r["bytes"], r["tensors"]) == (rows[t]["file_bytes"], rows[t]["tensors"]), model, t, r, rows[t], err)
+            check(dict(plan(to)["as it is"], type=rows[t]["type"]) == rows[t], model, t, plan(to)["as it is"], rows[t])
+    check(set(plan(TINY, "--type", "R1-Q2")) == {"r1-q2"})
+    rc, _, err = aha("plan", TINY, "--quick", "--type", "IQ1_S")
+    check(rc == 2 and "aha convert writes" in err, rc, err)
+
+
 @test
 def threads(d):
     """the same bytes from one thread and from three"""

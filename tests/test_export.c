@@ -55,7 +55,7 @@ static float *logits_of(const Model *m, size_t *n)
 
 static ExportOptions all_of(Dtype t)
 {
-    return (ExportOptions){.expert = t, .expert_down = t, .embed = t, .head = t, .other = t, .draft = true, .replace = true, .pool = g_pool};
+    return (ExportOptions){.mix = weight_mix_of(t), .draft = true, .replace = true, .pool = g_pool};
 }
 
 static void to_gguf(const Model *m, const char *path, Dtype type)
@@ -155,9 +155,9 @@ static void refuses(void **state)
     assert_int_equal(model_export_gguf(m, PATH, &meta, &o, &e), AHA_ERR_UNSUPPORTED);
     assert_non_null(strstr(e.text, "mscale"));
     assert_int_equal(model_export_gguf(m, FOLDER, &meta, &o, &e), AHA_ERR_ARG); /* no name of a GGUF file */
-    o.other = DT_Q8_0;
+    o.mix.other = DT_Q8_0;
     assert_int_equal(model_export_folder(m, FOLDER, NULL, 0, &o, &e), AHA_ERR_ARG);
-    o.other = DT_F32;
+    o.mix.other = DT_F32;
     model_free(m);
     gguf_meta_free(&meta);
     m = open_path("tests/golden/qwen3");

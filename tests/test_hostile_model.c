@@ -252,7 +252,7 @@ static void make_models(void)
     ASSERT_OK(words_open(&words, in_dir("one"), &c, &e), e);
     ASSERT_OK(tokenizer_to_gguf(words.tok, c.vocab, &meta, "m", &e), e);
     gguf_put_str(&meta, "tokenizer.chat_template", "x", 1);
-    ExportOptions o = {.expert = DT_F16, .expert_down = DT_F16, .embed = DT_F16, .head = DT_F16, .other = DT_F16};
+    ExportOptions o = {.mix = weight_mix_of(DT_F16)};
     ASSERT_OK(model_export_gguf(m, in_dir("m.gguf"), &meta, &o, &e), e);
     gguf_meta_free(&meta);
     words_free(&words);

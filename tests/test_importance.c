@@ -325,7 +325,7 @@ static void exports(void **state)
     Importance   *im;
     aha_error     e = {0};
     GgufMeta      meta = {0};
-    ExportOptions o = {.expert = DT_Q4_0, .expert_down = DT_Q4_0, .embed = DT_Q4_0, .head = DT_Q4_0, .other = DT_Q4_0, .replace = true, .pool = g_pool};
+    ExportOptions o = {.mix = weight_mix_of(DT_Q4_0), .replace = true, .pool = g_pool};
     double        plain, weighted;
     (void)state;
     collect("models/aha-tiny", PATH);

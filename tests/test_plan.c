@@ -53,7 +53,7 @@ static Model *shape_of(const Model *m, Dtype type, bool whole, ModelFileSize *si
 {
     aha_error    e = {0};
     Model       *s;
-    ModelShape   want = {.experts = type, .rest = type, .whole_kv_b = whole};
+    ModelShape   want = {.mix = weight_mix_of(type), .gguf = dtype_is_blocked(type), .whole_kv_b = whole};
     ModelOptions o = {.kv_type = m->kv_shape.type};
     ASSERT_OK(model_shape(&s, &m->cfg, &want, &o, size, &e), e);
     return s;

@@ -50,6 +50,10 @@ def files(folder):
     hf, gguf = os.path.join(folder, "hf"), os.path.join(folder, "gguf")
     subprocess.run([MAKE, "hf", hf], check=True, stdout=subprocess.DEVNULL)
     inspect(hf, "the folder", TENSORS, bytes=BYTES, parameters=671026419200)
+    (rc, a, took, mib), (_, b, _, _) = (run("plan", *what, "--type", "r1-q2", "--quick", "--json") for what in ((hf,), ("--preset", "r1-671b")))
+    check(rc == 0 and a["types"] == b["types"] and a["types"][0]["tensors"] == 1086, "the folder as r1-q2: the preset's plan", a, b)
+    check(took <= SECONDS and mib <= MIB, "that plan: within %d s and %d MiB" % (SECONDS, MIB), "%.2f s, %.0f MiB" % (took, mib))
+    print("# %.2f s, %.0f MiB" % (took, mib))
     for kind, layout, tensors in (("q4_k", "split", 1086), ("iq1_s", "whole", 1025), ("q8_0", "split", 1086)):
         shutil.rmtree(gguf, ignore_errors=True)
         subprocess.run([MAKE, "gguf", gguf, "--type", kind, "--layout", layout], check=True, stdout=subprocess.DEVNULL)
@@ -67,6 +71,9 @@ def plans():
     f8, q4 = types["F8_E4M3"], types["Q4_K"]
     check((f8["numbers"], f8["tensors"], f8["file_bytes"]) == (NUMBERS, TENSORS, BYTES), "the published folder's numbers, tensors and bytes", f8)
     check(q4["tensors"] == 1086 and q4["file_bytes"] == 378077579264, "a GGUF file's tensors and bytes", q4["tensors"], q4["file_bytes"])
+    experts, down = 58 * 256 * 2048 * 7168, 58 * 256 * 2048 * 7168 // 256  # r1-q2: gate and up in Q2_K, down in Q3_K, what is left in about Q6_K
+    left = types["r1-q2"]["file_bytes"] - (2 * experts // 256 * 84 + down * 110)
+    check(17.1e9 * 0.75 < left < 17.1e9 * 0.9, "r1-q2: its experts, and 17.1B other parameters in 6.56 bits, some finer, some in Q4_K", left)
     check(all(t["kv_bytes_per_position"] == 70272 for t in types.values()), "70,272 bytes of keys and values a position")
     check(abs(r["fixed_parameters_per_token"] / 16.19e9 - 1) < 0.001 and abs(r["routed_parameters_per_token"] / 20.43e9 - 1) < 0.001,
           "what a token reads: 16.19B fixed and 20.43B routed parameters", r["fixed_parameters_per_token"], r["routed_parameters_per_token"])

@@ -28,27 +28,7 @@ static const Help HELP = {
     "  aha convert r1-q8_0-00001-of-00015.gguf r1-q4.gguf --type q4_k\n"
     "  aha convert distill-q8_0.gguf DeepSeek-R1-Distill-again\n"};
 
-static const char *const TYPES[] = {"bf16", "f32", "f16", "q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "iq4_xs", "q3_k", "q2_k", "r1-q4", "r1-q2", NULL};
-/* expert, expert_down, embed, head, other; as in TYPES */
-static const Dtype PLAIN[] = {DT_BF16, DT_F32, DT_F16, DT_Q8_0, DT_Q6_K, DT_Q5_K, DT_Q4_K, DT_Q4_0, DT_IQ4_XS, DT_Q3_K, DT_Q2_K};
-
-static void set(ExportOptions *o, const Dtype t[5])
-{
-    o->expert = t[0];
-    o->expert_down = t[1];
-    o->embed = t[2];
-    o->head = t[3];
-    o->other = t[4];
-}
-
-static void choose(const char *type, ExportOptions *o)
-{
-    size_t i = 0;
-    while (TYPES[i] && strcmp(TYPES[i], type)) i++;
-    if (i < ARRAY_LEN(PLAIN)) set(o, (Dtype[]){PLAIN[i], PLAIN[i], PLAIN[i], PLAIN[i], PLAIN[i]});
-    else if (!strcmp(type, "r1-q4")) set(o, (Dtype[]){DT_Q4_K, DT_Q5_K, DT_Q8_0, DT_Q8_0, DT_Q8_0});
-    else set(o, (Dtype[]){DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q6_K, DT_Q6_K});
-}
+const char *const CONVERT_TYPES[] = {"bf16", "f32", "f16", "q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "iq4_xs", "q3_k", "q2_k", "r1-q4", "r1-q2", NULL};
 
 static bool on_progress(void *user, int64_t done, int64_t total)
 {
@@ -96,9 +76,9 @@ static int convert(const ConvertArgs *a, const char *in, const char *out, aha_er
     ExportOptions o = {.draft = a->draft, .replace = a->force, .split = a->split, .on_progress = on_progress, .on_note = on_note, .user = &bar};
     model.path = in;
     model.verbose = a->verbose;
+    if (!weight_mix_find(&o.mix, a->type)) return error_set(e, AHA_ERR_ARG, "--type %.32s is no type of weights", a->type);
     int rc = model_set_open(&s, &model, MODEL_WEIGHTS | MODEL_WORDS, e);
     if (rc) return rc;
-    choose(a->type, &o);
     Importance *im = NULL;
     if (a->imatrix) rc = importance_open(&im, a->imatrix, e);
     o.importance = im;
@@ -135,7 +115,7 @@ int cmd_convert(int argc, char **argv)
     aha_error    e = {0};
     const Option options[] = {
         OPT_GROUP("The file"),
-        OPT_CHOICE(0, "type", &a.type, TYPES, "TYPE", "of the matrices; without it bf16"),
+        OPT_CHOICE(0, "type", &a.type, CONVERT_TYPES, "TYPE", "of the matrices; without it bf16"),
         OPT_STRING(0, "imatrix", &a.imatrix, "FILE", "how much each column matters, as aha imatrix wrote it (or llama-imatrix): columns with large "
                    "inputs are kept more exactly"),
         OPT_SIZE(0, "split", &a.split, 1, 1LL << 50, "SIZE", "files of at most SIZE bytes of tensors (40g): OUT's name gets -00001-of-0000N"),

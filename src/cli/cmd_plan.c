@@ -6,10 +6,12 @@ static const Help HELP = {
     "Says what a model needs and how fast this machine can run it at best: memory at each length of context, as the dry run that sizes the "
     "engine counts it, and tokens a second by what a token must read and how fast memory and disk are read. Nothing is downloaded. "
     "Presets: r1-671b, r1-zero, r1-0528, 0528-qwen3-8b, distill-qwen-1.5b, -7b, -14b, -32b, distill-llama-8b, -70b, aha-tiny; each in every "
-    "type. This machine is measured (some seconds, a nameless file of 256 MB); another one is described by numbers.",
+    "type: BF16 and F8_E4M3 as published folders, the others as GGUF files by aha convert's rules, its mixtures r1-q4 and r1-q2 too. FILE or DIR: as it is, "
+    "and as the GGUF file that aha convert would write in each of its types. This machine is measured (some seconds, a nameless file of 256 MB); another one is described by numbers.",
     "  aha plan --preset distill-qwen-7b\n"
     "  aha plan --preset r1-671b --type IQ1_S --kv bf16\n"
     "  aha plan --preset r1-671b --ram-gb 768 --ram-bandwidth 460 --disk-gb 2000 --disk-bandwidth 7 --threads 64\n"
+    "  aha plan DeepSeek-R1 --type r1-q2\n"
     "  aha plan DeepSeek-R1-Distill-Qwen-1.5B --ctx 32k --json | jq .types[0].contexts\n"};
 
 static int plan(const PlanArgs *args, const char *path, aha_error *e)
@@ -22,10 +24,8 @@ static int plan(const PlanArgs *args, const char *path, aha_error *e)
     if (path) a.model.path = path;
     if (rc == 0 && a.preset && a.model.path) rc = error_set(e, AHA_ERR_ARG, "a model and --preset: one of them is expected");
     if (rc == 0 && a.preset) rc = preset_find(&preset, a.preset, e);
-    if (rc == 0 && a.type && !preset) rc = error_set(e, AHA_ERR_ARG, "--type goes with --preset: a model has its types already");
     if (rc == 0 && !preset) rc = model_set_open(&s, &a.model, MODEL_WEIGHTS, e);
     if (rc == 0) rc = plan_machine(&p->machine, &a, e);
-    a.there = !preset;
     if (rc == 0) rc = preset ? plan_preset(p, &a, preset, e) : plan_model(p, &a, &s, e);
     if (rc == 0 && a.json) plan_show_json(p, &a);
     if (rc == 0 && !a.json) plan_show(p, &a);

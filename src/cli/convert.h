@@ -4,6 +4,9 @@
 
 #include "model_open.h"
 
+/* What --type takes: names of WeightMix that there are encoders for; NULL-terminated (cmd_convert.c) */
+extern const char *const CONVERT_TYPES[];
+
 /* A folder's words and name as GGUF's metadata */
 int convert_words_to_gguf(ModelSet *s, GgufMeta *m, aha_error *e);
 /* All that a GGUF file says, for another one */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { NAMES_MAX = 64, SHOWN = 80 };
 
@@ -101,7 +102,7 @@ static int set_choice(const Option *o, const char *value)
     Buf b = {0};
     int n = 0, status;
     for (; o->choice[n]; n++)
-        if (!strcmp(value, o->choice[n])) {
+        if (!strcasecmp(value, o->choice[n])) {
             *o->to.string = o->choice[n];
             return 0;
         }

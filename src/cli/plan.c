@@ -8,13 +8,16 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
+#include "convert.h"
 #include "machine.h"
 
 enum { DISK_BYTES = 256 << 20 };
 
-const char *const PLAN_TYPES[] = {"BF16",   "F8_E4M3", "Q8_0",    "Q6_K",   "Q5_K",  "Q4_K",    "IQ4_XS", "Q4_0", "Q3_K",
-                                  "IQ3_XXS", "Q2_K",   "IQ2_XXS", "IQ1_M", "TQ1_0", "IQ1_S", NULL};
+/* Of R1 the largest first */
+const char *const PLAN_TYPES[] = {"F32",  "F16",  "BF16",   "F8_E4M3", "Q8_0",  "Q6_K",    "Q5_1",  "Q5_K",  "Q5_0",  "Q4_1",    "r1-q4", "Q4_K",  "Q4_0",  "IQ4_NL",
+                                  "IQ4_XS", "MXFP4", "Q3_K", "IQ3_S", "IQ3_XXS", "r1-q2", "Q2_K", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "TQ1_0", "IQ1_S", NULL};
 
 const char *where_name(PlanWhere w)
 {
@@ -61,7 +64,7 @@ static double engine_bytes(const EngineMemory *g)
 }
 
 /* How much of what a token reads is not in memory. */
-static void place(const PlanRow *r, const PlanMachine *m, bool there, PlanCell *c)
+static void place(const PlanRow *r, const PlanMachine *m, PlanCell *c)
 {
     double room = m->ram - PLAN_SYSTEM_BYTES - r->own - engine_bytes(&c->engine);
     double always = r->mapped - r->experts; /* what is not experts stays in memory before any expert does */
@@ -72,7 +75,7 @@ static void place(const PlanRow *r, const PlanMachine *m, bool there, PlanCell *
         if (r->experts > 0) c->expert_hits = room > always ? fmin((room - always) / r->experts, 1) : 0;
         c->disk_read = fmin(missing, r->fixed) + (1 - c->expert_hits) * r->routed;
     }
-    if (c->where != WHERE_NO_MEMORY && !there && m->disk_free >= 0 && (double)r->file.bytes > m->disk_free) c->where = WHERE_NO_DISK;
+    if (c->where != WHERE_NO_MEMORY && !r->there && m->disk_free >= 0 && (double)r->file.bytes > m->disk_free) c->where = WHERE_NO_DISK;
 }
 
 static void speeds(const PlanMachine *m, PlanCell *c)
@@ -109,7 +112,7 @@ static int fill_row(Plan *p, const PlanArgs *a, const Model *m, PlanRow *r, aha_
         if ((rc = engine_plan(&c->engine, m, k, p->machine.threads, &o, e)) != 0) return rc;
         c->total = r->mapped + r->own + engine_bytes(&c->engine);
         c->ram_read = r->fixed + r->routed + r->kv_token * c->ctx;
-        place(r, &p->machine, a->there, c);
+        place(r, &p->machine, c);
         speeds(&p->machine, c);
     }
     return 0;
@@ -129,39 +132,41 @@ static int choose_lengths(Plan *p, const PlanArgs *a, aha_error *e)
 
 static bool type_wanted(const PlanArgs *a, const char *type) { return !a->type || !strcmp(a->type, type); }
 
-int plan_preset(Plan *p, const PlanArgs *a, const Preset *preset, aha_error *e)
+/* One more row: `s` of p's config. */
+static int shape_row(Plan *p, const PlanArgs *a, const char *type, ModelShape *s, aha_error *e)
 {
     ModelOptions o = {.kv_type = kv_dtype(a->model.kv), .act_f32 = !strcmp(a->model.act, "f32")};
-    int          rc = preset_config(&p->cfg, preset, e);
+    PlanRow     *r = &p->row[p->n_row];
+    Model       *m = NULL;
+    int          rc = weight_mix_find(&s->mix, type) ? 0 : error_set(e, AHA_ERR_ARG, "'%s' is no type of weights", type);
+    snprintf(r->type, sizeof r->type, "%s", type);
+    if (rc == 0) rc = model_shape(&m, &p->cfg, s, &o, &r->file, e);
+    if (rc == 0) rc = fill_row(p, a, m, r, e);
+    if (rc == 0 && !s->source) model_count(m, &p->params, &p->active);
+    if (rc == 0) p->n_row++;
+    model_free(m);
+    return rc;
+}
+
+int plan_preset(Plan *p, const PlanArgs *a, const Preset *preset, aha_error *e)
+{
+    int rc = preset_config(&p->cfg, preset, e);
     p->name = preset->name;
     p->title = preset->title;
     if (rc == 0) rc = choose_lengths(p, a, e);
     for (int i = 0; rc == 0 && PLAN_TYPES[i]; i++) {
-        ModelShape s = {.draft_copies = preset->draft_copies};
-        PlanRow   *r = &p->row[p->n_row];
-        Model     *m = NULL;
-        if (!type_wanted(a, PLAN_TYPES[i]) || !dtype_from_name(PLAN_TYPES[i], strlen(PLAN_TYPES[i]), &s.rest)) continue;
-        s.experts = s.rest;
-        snprintf(r->type, sizeof r->type, "%s", PLAN_TYPES[i]);
-        rc = model_shape(&m, &p->cfg, &s, &o, &r->file, e);
-        if (rc == 0) rc = fill_row(p, a, m, r, e);
-        if (rc == 0) model_count(m, &p->params, &p->active);
-        if (rc == 0) p->n_row++;
-        model_free(m);
+        bool       folder = !strcmp(PLAN_TYPES[i], "BF16") || !strcmp(PLAN_TYPES[i], "F8_E4M3"); /* as published */
+        ModelShape s = {.gguf = !folder, .draft_copies = preset->draft_copies};
+        if (type_wanted(a, PLAN_TYPES[i])) rc = shape_row(p, a, PLAN_TYPES[i], &s, e);
     }
     return rc;
 }
 
-int plan_model(Plan *p, const PlanArgs *a, const ModelSet *s, aha_error *e)
+static int as_it_is(Plan *p, const PlanArgs *a, const ModelSet *s, aha_error *e)
 {
-    PlanRow *r = &p->row[0];
-    int      rc;
-    p->name = s->path;
-    p->title = "";
-    p->cfg = s->cfg;
-    p->params = s->params;
-    p->active = s->params_active;
+    PlanRow *r = &p->row[p->n_row++];
     snprintf(r->type, sizeof r->type, "as it is");
+    r->there = true;
     r->file.tensors = weights_count(s->m->file);
     r->file.bytes = weights_bytes(s->m->file);
     for (int i = 0; i < weights_count(s->m->file); i++) {
@@ -170,7 +175,29 @@ int plan_model(Plan *p, const PlanArgs *a, const ModelSet *s, aha_error *e)
         for (int d = 0; d < t->n_dims; d++) n *= t->dim[d];
         r->file.numbers += n;
     }
-    if ((rc = choose_lengths(p, a, e)) == 0) rc = fill_row(p, a, s->m, r, e);
-    p->n_row = rc == 0;
+    return fill_row(p, a, s->m, r, e);
+}
+
+static bool is_written(const char *type)
+{
+    for (int i = 0; CONVERT_TYPES[i]; i++)
+        if (!strcasecmp(CONVERT_TYPES[i], type)) return true;
+    return false;
+}
+
+int plan_model(Plan *p, const PlanArgs *a, const ModelSet *s, aha_error *e)
+{
+    int rc = a->type && !is_written(a->type) ? error_set(e, AHA_ERR_ARG, "--type %s: of a model, a type that aha convert writes is expected", a->type) : 0;
+    p->name = s->path;
+    p->title = "";
+    p->cfg = s->cfg;
+    p->params = s->params;
+    p->active = s->params_active;
+    if (rc == 0) rc = choose_lengths(p, a, e);
+    if (rc == 0 && !a->type) rc = as_it_is(p, a, s, e);
+    for (int i = 0; rc == 0 && PLAN_TYPES[i]; i++) {
+        ModelShape shape = {.source = s->m, .gguf = true};
+        if (is_written(PLAN_TYPES[i]) && type_wanted(a, PLAN_TYPES[i])) rc = shape_row(p, a, PLAN_TYPES[i], &shape, e);
+    }
     return rc;
 }

@@ -37,9 +37,10 @@ typedef struct PlanCell {
     PlanWhere    where;
 } PlanCell;
 
-enum { PLAN_CTX_MAX = 6, PLAN_TYPES_MAX = 24 };
+enum { PLAN_CTX_MAX = 6, PLAN_TYPES_MAX = 32 };
 typedef struct PlanRow {
     char          type[24];
+    bool          there;         /* the file is on the disk already */
     ModelFileSize file;
     double        mapped, own;   /* weights: used in the file's mapping, in memory of the model's own */
     double        fixed, routed; /* bytes of weights that a token reads: always the same, chosen experts */
@@ -54,7 +55,7 @@ typedef struct PlanArgs {
     const char *preset, *type, *disk_dir;
     double      ram_gb, disk_gb, ram_speed_gb, disk_speed_gb; /* below 0: this machine's */
     int         seqs;
-    bool        quick, json, there; /* there: the files are on the disk already */
+    bool        quick, json;
 } PlanArgs;
 
 typedef struct Plan {
@@ -72,7 +73,7 @@ enum { PLAN_SYSTEM_BYTES = 1000000000 }; /* left to the system and to other prog
 
 /* Bytes at hand and speeds, measured unless they are given. */
 int plan_machine(PlanMachine *m, const PlanArgs *a, aha_error *e);
-/* Every type of a preset, or a model as it is. */
+/* Every type of a preset; a model as it is, and in every type that aha convert would write it in. */
 int plan_preset(Plan *p, const PlanArgs *a, const Preset *preset, aha_error *e);
 int plan_model(Plan *p, const PlanArgs *a, const ModelSet *s, aha_error *e);
 void plan_show(const Plan *p, const PlanArgs *a);      /* plan_show.c */

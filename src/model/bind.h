@@ -22,6 +22,12 @@ int bind_allocate(Model *m, aha_error *e);
 /* inv_freq, scales, the resident expert store, kv_shape: everything that follows from the config. */
 int bind_finish(Model *m, const ModelOptions *o, aha_error *e);
 
+/* ---- types (mix.c) ---- */
+/* Routers choose among 256 experts by small differences: files keep them whole. */
+bool  bind_is_router(const BindItem *b);
+/* In a GGUF file of that mix. */
+Dtype weight_mix_type(const WeightMix *mix, const BindItem *b);
+
 /* ---- what loading and counting share (load.c) ---- */
 /* A weight can be used where it lies in the file; otherwise it gets memory of the model's own. */
 bool bind_in_place(const TensorInfo *t, bool decode);

@@ -91,16 +91,13 @@ static int run(Export *x, const Model *m, Output *o, aha_error *e)
 /* ---- GGUF ---- */
 int model_export_gguf(const Model *m, const char *path, GgufMeta *meta, const ExportOptions *o, aha_error *e)
 {
-    Model   copy = *m; /* under the target's names */
-    Export  x = {.m = &copy, .o = o, .gguf = true};
+    Model   copy;
+    Export  x;
     Output *out = NULL;
     int     rc = strlen(path) > 5 && !strcmp(path + strlen(path) - 5, ".gguf") ? 0 : error_set(e, AHA_ERR_ARG, "'%.300s': expected a name that ends in .gguf", path);
-    if (!m->gguf) {
-        copy.gguf = copy.split_kv_b = true;
-        if (!o->draft) copy.cfg.n_mtp = 0;
-        if (!rc) rc = config_to_gguf(&copy.cfg, true, meta, path, e);
-    }
-    if (!rc) rc = export_list(&x, m, e);
+    if (rc) return rc;
+    rc = export_list_gguf(&x, &copy, m, o, e);
+    if (!rc && !m->gguf) rc = config_to_gguf(&copy.cfg, true, meta, path, e);
     if (!rc) rc = output_new(&out, path, false, e);
     if (!rc) rc = add_gguf_files(&x, path, meta, out, e);
     if (!rc) rc = run(&x, m, out, e);
@@ -151,10 +148,10 @@ int model_export_folder(const Model *m, const char *dir, const ExportText *text,
     Export  x = {.m = &copy, .o = o};
     Output *out = NULL;
     copy.gguf = copy.split_kv_b = false;
-    int rc = dtype_is_blocked(o->other) ? error_set(e, AHA_ERR_ARG, "a Hugging Face folder of %s, expected f32, f16 or bf16", dtype_info(o->other)->name) : 0;
+    int rc = dtype_is_blocked(o->mix.other) ? error_set(e, AHA_ERR_ARG, "a Hugging Face folder of %s, expected f32, f16 or bf16", dtype_info(o->mix.other)->name) : 0;
     if (!rc) rc = export_list(&x, m, e);
     if (!rc) rc = output_new(&out, dir, true, e);
-    if (!rc) rc = add_texts(m, text, n, o->other, out, e);
+    if (!rc) rc = add_texts(m, text, n, o->mix.other, out, e);
     if (!rc) rc = add_folder_files(&x, out, e);
     if (!rc) rc = run(&x, m, out, e);
     output_free(out);

@@ -39,6 +39,8 @@ int  export_list(Export *x, const Model *m, aha_error *e);
 void export_free(Export *x);
 int64_t export_rows(const Source *s, const TensorInfo *t); /* of all matrices; BYTES: 1 */
 int64_t export_numbers(const Source *s, const TensorInfo *t);
+/* The tensors of a GGUF file of m, as o says; copy becomes m under its names, which x keeps. */
+int  export_list_gguf(Export *x, Model *copy, const Model *m, const ExportOptions *o, aha_error *e);
 /* OutputCalls.write and .whole (export_rows.c) */
 int  export_write(void *user, int i, Output *o, aha_error *e);
 void export_whole(void *user, int i);

@@ -3,25 +3,10 @@
 
 #include <stdio.h>
 
-/* ---- which type ---- */
-static Dtype wanted(const ExportOptions *o, const char *name)
-{
-    if (strstr(name, ".mlp.experts.")) return strstr(name, "down_proj") ? o->expert_down : o->expert;
-    if (!strncmp(name, "lm_head", 7)) return o->head;
-    return !strncmp(name, "model.embed", 11) ? o->embed : o->other;
-}
-
-Dtype export_type(Dtype want, int64_t cols)
-{
-    if (cols % dtype_info(want)->block == 0) return want;
-    return cols % dtype_info(DT_Q8_0)->block == 0 ? DT_Q8_0 : DT_BF16;
-}
-
 static Dtype type_of(const Export *x, const BindItem *b)
 {
-    if (!x->gguf) return strstr(b->name, "e_score_correction_bias") ? DT_F32 : x->o->other; /* as published */
-    if (b->flags & BIND_VECTOR || strstr(b->name, ".mlp.gate.weight")) return DT_F32;
-    return export_type(wanted(x->o, b->name), b->cols);
+    if (x->gguf) return weight_mix_type(&x->o->mix, b);
+    return strstr(b->name, "e_score_correction_bias") ? DT_F32 : x->o->mix.other; /* as published */
 }
 
 /* ---- which rows ---- */
@@ -136,6 +121,17 @@ int export_list(Export *x, const Model *m, aha_error *e)
     if (!rc && x->gguf) rc = from_gguf ? add_others(x, m, e) : add_factors(x, e);
     for (int i = 0; i < x->n; i++) x->t[i].name = x->s[i].name;
     return rc;
+}
+
+int export_list_gguf(Export *x, Model *copy, const Model *m, const ExportOptions *o, aha_error *e)
+{
+    *copy = *m;
+    *x = (Export){.m = copy, .o = o, .gguf = true};
+    if (!m->gguf) {
+        copy->gguf = copy->split_kv_b = true;
+        if (!o->draft) copy->cfg.n_mtp = 0;
+    }
+    return export_list(x, m, e);
 }
 
 void export_free(Export *x)

@@ -65,17 +65,29 @@ int  model_bind(Model **out, const Config *cfg, WeightFile *file, const ModelOpt
 /* A new model with random weights: normal, standard deviation 1/sqrt(columns) for matrices (embeddings: 1/sqrt(D)) scaled
  * by `scale`; norms 1; biases 0.  The outputs into the residual stream are divided by sqrt(2 L). */
 int  model_init_random(Model **out, const Config *cfg, const ModelOptions *o, uint64_t seed, aha_error *e);
+/* The types of a written file's matrices (mix.c).  In GGUF norms, biases and routers are F32, and rows that are no whole blocks get another. */
+typedef struct WeightMix {
+    Dtype expert, expert_down, embed, head, other; /* experts: gate and up, down */
+} WeightMix;
+WeightMix weight_mix_of(Dtype t);                         /* one for all */
+bool      weight_mix_find(WeightMix *out, const char *name); /* r1-q4, r1-q2, or a type's name in any case; false: there is none of that name */
+/* The type that rows of so many columns get: want, or Q8_0 when they are no whole blocks of it, or else BF16. */
+Dtype     export_type(Dtype want, int64_t cols);
+
 /* A model of shapes and types without a weight (shape.c), to count with: dry contexts run over it, nothing else may.
  * Memory is as model_open would take it: owned_bytes and mapped_bytes. */
 typedef struct ModelShape {
-    Dtype experts, rest; /* of the matrices; block types: as GGUF files have them, others: as Hugging Face folders */
-    bool  whole_kv_b;    /* GGUF: the older layout */
-    bool  draft_copies;  /* Hugging Face: the draft layer repeats embedding and head, as R1's published folder does */
+    WeightMix    mix;
+    const Model *source;       /* GGUF: the file that this model is converted to, in its layout; NULL: that of a model of the config alone */
+    bool         gguf;         /* as aha convert writes it; otherwise a published folder of mix.other */
+    bool         whole_kv_b;   /* GGUF without a source: the older layout */
+    bool         draft_copies; /* Hugging Face: the draft layer repeats embedding and head, as R1's published folder does */
 } ModelShape;
 typedef struct ModelFileSize { /* what such a file holds */
     int64_t  tensors, numbers; /* factors of F8 blocks included */
     uint64_t bytes;
 } ModelFileSize;
+/* cfg: a source's own */
 int  model_shape(Model **out, const Config *cfg, const ModelShape *s, const ModelOptions *o, ModelFileSize *size, aha_error *e);
 void model_free(Model *m);
 /* A number that another model, or this one with other weights or another config, does not have (fingerprint.c): of all numbers
@@ -113,7 +125,7 @@ uint64_t importance_stamp(const Importance *im); /* another number when the file
 /* ---- written under either naming (export*.c) ---- from a folder or a GGUF file, row by row: memory does not grow with the model.  What
  * was begun and not finished goes on (Output in format.h).  What is coded already in the type that is asked for is kept bit for bit. */
 typedef struct ExportOptions {
-    Dtype   expert, expert_down, embed, head, other; /* GGUF, of matrices; norms, biases and routers are F32.  A folder: other, F32, F16 or BF16, of all */
+    WeightMix mix;   /* a folder: other, F32, F16 or BF16, of all */
     bool    draft;   /* GGUF of a folder: the draft layer too; published files lack it */
     bool    replace; /* files that are there already */
     int64_t split;   /* bytes of a file's tensors at most (one tensor at least); 0: GGUF in one file, a folder in files of 5 GB */
@@ -136,8 +148,6 @@ int model_export_folder(const Model *m, const char *dir, const ExportText *text,
 /* Llama 3's scaling that gives these frequencies (rope_fit.c), into r, which has theta and none: as GGUF files keep the factors themselves.  False:
  * there is none. */
 bool rope_fit_llama3(Rope *r, int R, const double *inv_freq);
-/* The type that rows of so many columns get: want, or Q8_0 when they are no whole blocks of it, or else BF16. */
-Dtype export_type(Dtype want, int64_t cols);
 
 /* ---- the forward pass (decoder.c) ---- the batch must live until a backward is done */
 /* Hidden states [T, D] before the last norm.  kv NULL: a packed batch. */

@@ -1,5 +1,5 @@
 /* A model of shapes and types alone: what a file of them holds, what memory it takes.  Dry contexts run over it. */
-#include "bind.h"
+#include "export.h"
 
 #include <stdio.h>
 
@@ -20,23 +20,12 @@ static int count_item(void *user, const BindItem *b, aha_error *e)
     return 0;
 }
 
-/* Routers choose among 256 experts by small differences: published files keep them whole. */
-static bool is_router(const BindItem *b) { return strstr(b->name, ".mlp.gate.") != NULL; }
-
-/* As converters to GGUF write them: vectors and routers in F32; rows that hold no whole block get smaller blocks. */
-static Dtype gguf_type(Dtype type, const BindItem *b)
-{
-    if (b->flags & BIND_VECTOR || is_router(b)) return DT_F32;
-    if (b->cols % dtype_info(type)->block == 0) return type;
-    return b->cols % dtype_info(DT_Q8_0)->block == 0 ? DT_Q8_0 : DT_F16;
-}
-
 /* As published folders have them: F8 for the layers' matrices only. */
 static Dtype folder_type(Dtype type, const BindItem *b)
 {
     if (strstr(b->name, "e_score_correction_bias")) return DT_F32;
     if (type != DT_F8_E4M3) return type;
-    if (b->flags & (BIND_VECTOR | BIND_EMBED) || is_router(b)) return DT_BF16;
+    if (b->flags & (BIND_VECTOR | BIND_EMBED) || bind_is_router(b)) return DT_BF16;
     return strstr(b->name, "lm_head") || strstr(b->name, "eh_proj") ? DT_BF16 : type;
 }
 
@@ -52,8 +41,7 @@ static bool add_bytes(Shape *p, Dtype type, int64_t rows, int64_t cols)
 static int shape_item(void *user, const BindItem *b, aha_error *e)
 {
     Shape     *p = user;
-    Dtype      want = strstr(b->name, ".experts.") ? p->s->experts : p->s->rest;
-    TensorInfo t = {.dtype = p->m->gguf ? gguf_type(want, b) : folder_type(want, b), .n_dims = b->flags & BIND_VECTOR ? 1 : 2};
+    TensorInfo t = {.dtype = p->m->gguf ? weight_mix_type(&p->s->mix, b) : folder_type(p->s->mix.other, b), .n_dims = b->flags & BIND_VECTOR ? 1 : 2};
     bool       room = true, f8 = t.dtype == DT_F8_E4M3;
     int        rc = bind_add(p->m, b, e);
     if (rc) return rc;
@@ -77,6 +65,24 @@ static int shape_item(void *user, const BindItem *b, aha_error *e)
     return room ? 0 : error_set(e, AHA_ERR_LIMIT, "%s [%d, %d] cannot be counted as %s", b->name, b->rows, b->cols, dtype_info(t.dtype)->name);
 }
 
+/* A GGUF file's own list says what is in it: tensors that no model reads, factors of rope's frequencies. */
+static int count_gguf(Shape *p, aha_error *e)
+{
+    ExportOptions o = {.mix = p->s->mix};
+    Model         copy;
+    Export        x;
+    int           rc = export_list_gguf(&x, &copy, p->s->source ? p->s->source : p->m, &o, e);
+    p->size = (ModelFileSize){.tensors = x.n};
+    for (int i = 0; i < x.n && !rc; i++) {
+        int64_t numbers = 1;
+        for (int d = 0; d < x.t[i].n_dims; d++) numbers *= x.t[i].dim[d];
+        p->size.numbers += numbers;
+        p->size.bytes += x.t[i].bytes;
+    }
+    export_free(&x);
+    return rc;
+}
+
 int model_shape(Model **out, const Config *cfg, const ModelShape *s, const ModelOptions *o, ModelFileSize *size, aha_error *e)
 {
     Model *m = mem_zalloc(1, sizeof *m);
@@ -85,9 +91,9 @@ int model_shape(Model **out, const Config *cfg, const ModelShape *s, const Model
     *out = NULL;
     if (!m) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for a model");
     m->cfg = *cfg;
-    m->gguf = dtype_is_blocked(s->rest) || dtype_is_blocked(s->experts);
-    m->split_kv_b = m->gguf && !s->whole_kv_b;
-    if (m->gguf) m->cfg.n_mtp = 0; /* converters leave the draft layer out */
+    m->gguf = s->gguf;
+    m->split_kv_b = s->gguf && (s->source && s->source->gguf ? s->source->split_kv_b : !s->whole_kv_b);
+    if (m->gguf && !(s->source && s->source->gguf)) m->cfg.n_mtp = 0; /* converters leave the draft layer out */
     if (m->cfg.n_mtp > 1) m->cfg.n_mtp = 1;
     rc = bind_allocate(m, e);
     if (rc == 0) rc = bind_walk(m, count_item, &p.n, e);
@@ -98,6 +104,7 @@ int model_shape(Model **out, const Config *cfg, const ModelShape *s, const Model
         p.size.tensors += 2;
         add_bytes(&p, DT_BF16, 2 * (int64_t)cfg->vocab, cfg->d_model);
     }
+    if (rc == 0 && m->gguf) rc = count_gguf(&p, e);
     if (rc) {
         model_free(m);
         return rc;
