@@ -22,6 +22,7 @@ static const Knob g_knobs[] = {
     {"HF_TOKEN", "secret", "", "aha pull: access token for private and gated models; empty: the file $HF_HOME/token"},
     {"HF_HOME", "path", "", "aha pull: where other tools keep models and token; empty: ~/.cache/huggingface"},
     {"HF_HUB_CACHE", "path", "", "aha pull: where models are kept; empty: $HF_HOME/hub"},
+    {"HF_HUB_OFFLINE", "name", "", "aha pull: 1, on, yes or true: answer from the cache, without a network"},
     {"SSL_CERT_FILE", "path", "", "aha pull: certificates to trust, as OpenSSL reads them; empty: the system's"},
 };
 enum { KNOB_COUNT = ARRAY_LEN(g_knobs) };

@@ -9,7 +9,7 @@
 typedef struct PullArgs {
     const char *to, *rev, *pattern;
     int         connections, tries;
-    bool        json, verbose;
+    bool        offline, json, verbose;
 } PullArgs;
 
 static const Help HELP = {
@@ -17,12 +17,14 @@ static const Help HELP = {
     "Fetches a model from the Hugging Face hub into the cache that other tools share, checks every byte of it, and prints where "
     "it is: a folder, or with TYPE the GGUF file (of a split one the first). Without TYPE it takes the safetensors; of a "
     "repository that has only GGUF files it shows the types to choose from. Whatever interrupts it, the same command goes on "
-    "where it was; what is there already is not fetched again.\n"
+    "where it was; what is there already is not fetched again. Without a network (--offline, HF_HUB_OFFLINE=1) the cache answers: files "
+    "up to 16 MB are compared with their hashes, larger weights with the sizes that their headers tell, and what is not whole is named.\n"
     "Environment: HF_TOKEN for private and gated models, HF_ENDPOINT for a mirror, HF_HOME or HF_HUB_CACHE for the place of the "
     "cache, https_proxy and no_proxy as curl reads them, SSL_CERT_FILE for other certificates than the system's.",
     "  aha run -m $(aha pull deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B) \"Make 29 from 8, 13 and 2.\"\n"
     "  aha pull unsloth/DeepSeek-R1-0528-Qwen3-8B-GGUF:Q4_K_M\n"
     "  aha pull ORG/NAME --to models/name --revision v1.0\n"
+    "  aha pull --offline ORG/NAME:Q4_K_M\n"
     "  aha pull ORG/NAME --file '*.json,README.md'\n"};
 
 static bool same_content(const Blob *b, int n, const char *oid)
@@ -127,8 +129,14 @@ static int pull(const PullArgs *a, const char *repo, const char *type, aha_error
     Place     p;
     int       rc = hub_env_read(&v, e);
     v.tries = a->tries;
-    if (rc == 0) rc = hub_list(&l, &v, repo, a->rev, e);
-    if (rc == 0) rc = select_files(&s, &l, e);
+    v.offline |= a->offline;
+    if (rc == 0 && v.offline && a->to) rc = error_set(e, AHA_ERR_ARG, "--to fetches, and %s: only the cache answers without a network",
+                                                      a->offline ? "--offline forbids it" : "HF_HUB_OFFLINE forbids it");
+    if (rc == 0) rc = v.offline ? cache_list(&l, &v, repo, a->rev, e) : hub_list(&l, &v, repo, a->rev, e);
+    if (rc == 0 && (rc = select_files(&s, &l, e)) != 0 && v.offline) {
+        error_prefix(e, rc, "offline");
+        rc = e->code = AHA_ERR_IO; /* the same words are right with a network */
+    }
     if (rc == 0 && s.choose) {
         Buf b = {0};
         if (a->json) select_json_types(&l, &b);
@@ -137,9 +145,14 @@ static int pull(const PullArgs *a, const char *repo, const char *type, aha_error
         buf_free(&b);
         rc = 1;
     }
-    if (rc == 0) rc = place_init(&p, &v, &l, a->to, e);
-    if (rc == 0) rc = fetch(a, &v, &l, &s, &p, e);
-    if (rc == 0) rc = place_finish(&p, e);
+    if (rc == 0 && v.offline) {
+        rc = place_names(&p, &v, &l, NULL, e);
+        if (rc == 0) rc = cache_check(&l, &p, &s, e);
+    } else {
+        if (rc == 0) rc = place_init(&p, &v, &l, a->to, e);
+        if (rc == 0) rc = fetch(a, &v, &l, &s, &p, e);
+        if (rc == 0) rc = place_finish(&p, e);
+    }
     if (rc == 0) rc = put_result(&p, &l, &s, a->json, e);
     hub_list_free(&l);
     memset(v.token, 0, sizeof v.token);
@@ -157,6 +170,7 @@ int cmd_pull(int argc, char **argv)
         OPT_STRING(0, "to", &a.to, "DIR", "into this folder, without the cache"),
         OPT_STRING(0, "revision", &a.rev, "REV", "a branch, a tag or a commit"),
         OPT_STRING(0, "file", &a.pattern, "PATTERN", "these files instead, such as '*.json'; commas between several"),
+        OPT_FLAG(0, "offline", &a.offline, "no network: from the cache, or say what it lacks"),
         OPT_INT(0, "connections", &a.connections, 1, PULL_CONNECTIONS_MAX, "N", "pieces fetched at the same time"),
         OPT_INT(0, "tries", &a.tries, 1, 1000, "N", "failures in a row of one piece until it is given up"),
         OPT_FLAG(0, "json", &a.json, "one JSON object: path, folder, commit, bytes, files"),

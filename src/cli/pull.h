@@ -4,6 +4,7 @@
  *   pull_names.c   every name that comes from outside is judged here, before it meets a path or an address
  *   pull_http.c    one request: limits, redirects, what an answer's header says
  *   pull_hub.c     what a repository holds; refusals explained
+ *   pull_cache.c   what the cache holds of it, when there is no network
  *   pull_select.c  which of its files are wanted
  *   pull_partial.c a file that is filled in pieces, over several runs if need be
  *   pull_blob.c    one file: is it there, where does it go, is it what was promised
@@ -35,6 +36,7 @@ typedef struct HubEnv {
     char cache[PULL_PATH_CAP];   /* the folder of models--ORG--NAME */
     const char *certificates;    /* a file of those to trust, or "" for the system's */
     int  tries;                  /* failures in a row of one piece until the pull fails */
+    bool offline;                /* HF_HUB_OFFLINE */
 } HubEnv;
 int hub_env_read(HubEnv *v, aha_error *e);
 
@@ -97,10 +99,13 @@ typedef struct HubFile {
 } HubFile;
 typedef struct HubList {
     char     repo[HUB_REPO_CAP], rev[HUB_REV_CAP], commit[HUB_COMMIT_CAP];
+    char     title[HUB_REPO_CAP + 16]; /* what is listed, in words */
     HubFile *file; /* by path */
     int      n, cap;
 } HubList;
 int  hub_list(HubList *l, const HubEnv *v, const char *repo, const char *rev, aha_error *e);
+int  hub_list_add(HubList *l, const HubFile *f, aha_error *e); /* takes f->path when it succeeds */
+void hub_list_sort(HubList *l);
 void hub_list_free(HubList *l);
 /* An answer that is no success, for a person; what: the file, or NULL for the repository. */
 int  hub_refused(const HubEnv *v, const HubList *l, const char *what, long status, const Reply *r, aha_error *e);
@@ -116,6 +121,13 @@ typedef struct Selection {
 int  select_files(Selection *s, HubList *l, aha_error *e);
 void select_show_types(const HubList *l);          /* on standard error */
 void select_json_types(const HubList *l, Buf *b);
+
+/* ---- without a network (pull_cache.c) ---- */
+struct Place;
+/* The files of a revision that the cache shows; which others the repository has, nobody knows.  Writes nothing. */
+int cache_list(HubList *l, const HubEnv *v, const char *repo, const char *rev, aha_error *e);
+/* Whether those that are wanted, and those that they need, are there and whole: AHA_ERR_IO names what is not. */
+int cache_check(const HubList *l, const struct Place *p, const Selection *s, aha_error *e);
 
 /* ---- a file in pieces (pull_partial.c) ---- */
 typedef struct Partial {
@@ -179,6 +191,7 @@ typedef struct Place {
     char           root[PULL_PATH_CAP];  /* the repository's folder in the cache, or `to` */
     char           folder[PULL_PATH_CAP]; /* where the files are seen by their names */
 } Place;
+int place_names(Place *p, const HubEnv *v, const HubList *l, const char *to, aha_error *e); /* of the folders; nothing is made */
 int place_init(Place *p, const HubEnv *v, const HubList *l, const char *to, aha_error *e);
 int place_blob(const Place *p, const HubEnv *v, const HubFile *f, Blob *b, aha_error *e);
 int place_path(const Place *p, const HubFile *f, char dst[PULL_PATH_CAP], aha_error *e);

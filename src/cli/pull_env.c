@@ -91,12 +91,22 @@ static int read_endpoint(HubEnv *v, aha_error *e)
     return error_set(e, AHA_ERR_ARG, "HF_ENDPOINT is '%s'; an address is expected, such as https://huggingface.co", error_quote(q, sizeof q, set, strlen(set)));
 }
 
+/* as huggingface_hub takes it */
+static bool says_yes(const char *s)
+{
+    static const char *const YES[] = {"1", "on", "yes", "true"};
+    for (size_t i = 0; i < ARRAY_LEN(YES); i++)
+        if (!strcasecmp(s, YES[i])) return true;
+    return false;
+}
+
 int hub_env_read(HubEnv *v, aha_error *e)
 {
     char hf_home[PULL_PATH_CAP];
     int  rc;
     memset(v, 0, sizeof *v);
     v->certificates = knob_get("SSL_CERT_FILE");
+    v->offline = says_yes(knob_get("HF_HUB_OFFLINE"));
     rc = read_folders(v, hf_home, e);
     if (rc == 0) rc = read_token(v, hf_home, e);
     if (rc == 0) rc = read_endpoint(v, e);

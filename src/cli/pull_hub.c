@@ -105,15 +105,18 @@ int hub_refused(const HubEnv *v, const HubList *l, const char *what, long status
 }
 
 /* ---- the list ---- */
-static int grow(HubList *l, aha_error *e)
+int hub_list_add(HubList *l, const HubFile *f, aha_error *e)
 {
     int      cap = l->cap ? 2 * l->cap : 64;
     HubFile *p;
-    if (l->n < l->cap) return 0;
-    p = mem_realloc(l->file, (size_t)cap * sizeof *p);
-    if (!p) return error_set(e, AHA_ERR_NOMEM, "no memory for a list of %d files", cap);
-    l->file = p;
-    l->cap = cap;
+    if (l->n >= HUB_FILES_MAX) return error_set(e, AHA_ERR_LIMIT, "%s has more than %d files", l->title, HUB_FILES_MAX);
+    if (l->n == l->cap) {
+        p = mem_realloc(l->file, (size_t)cap * sizeof *p);
+        if (!p) return error_set(e, AHA_ERR_NOMEM, "no memory for a list of %d files", cap);
+        l->file = p;
+        l->cap = cap;
+    }
+    l->file[l->n++] = *f;
     return 0;
 }
 
@@ -148,12 +151,11 @@ static int take_file(HubList *l, const Json *j, aha_error *e)
         return error_set(e, AHA_ERR_FORMAT, "%s lists a file named '%s': %s; such a repository is not pulled", l->repo, q, fault);
     if (strcmp(type, "file") != 0) return 0;
     snprintf(what, sizeof what, "%s's list, '%s'", l->repo, q);
-    if (l->n >= HUB_FILES_MAX) return error_set(e, AHA_ERR_LIMIT, "%s lists more than %d files", l->repo, HUB_FILES_MAX);
     rc = json_get_int(j, what, "size", true, 0, HUB_SIZE_MAX, &f.size, e);
     if (rc == 0) rc = take_hashes(&f, j, what, e);
-    if (rc == 0) rc = grow(l, e);
     if (rc == 0 && !(f.path = mem_strdup(path))) rc = error_set(e, AHA_ERR_NOMEM, "no memory for a list of files");
-    if (rc == 0) l->file[l->n++] = f;
+    if (rc == 0) rc = hub_list_add(l, &f, e);
+    if (rc) mem_free(f.path);
     return rc;
 }
 
@@ -171,13 +173,18 @@ static int by_path(const void *a, const void *b) { return strcmp(((const HubFile
 
 static int by_oid(const void *a, const void *b) { return strcmp((*(HubFile *const *)a)->oid, (*(HubFile *const *)b)->oid); }
 
+void hub_list_sort(HubList *l)
+{
+    if (l->n) qsort(l->file, (size_t)l->n, sizeof *l->file, by_path);
+}
+
 /* No path twice, and one content has one size. */
 static int check_list(HubList *l, aha_error *e)
 {
     HubFile **f = l->n ? mem_alloc((size_t)l->n * sizeof *f) : NULL;
     int       rc = 0;
     if (l->n && !f) return error_set(e, AHA_ERR_NOMEM, "no memory for a list of files");
-    if (l->n) qsort(l->file, (size_t)l->n, sizeof *l->file, by_path);
+    hub_list_sort(l);
     for (int i = 0; i < l->n; i++) {
         f[i] = &l->file[i];
         if (i && rc == 0 && !strcmp(l->file[i - 1].path, l->file[i].path)) rc = error_set(e, AHA_ERR_FORMAT, "%s lists '%.300s' twice", l->repo, l->file[i].path);
@@ -244,6 +251,7 @@ int hub_list(HubList *l, const HubEnv *v, const char *repo, const char *rev, aha
     memset(l, 0, sizeof *l);
     snprintf(l->repo, sizeof l->repo, "%s", repo);
     snprintf(l->rev, sizeof l->rev, "%s", rev);
+    snprintf(l->title, sizeof l->title, "%s", repo);
     rc = read_commit(l, v, &url, &body, e);
     if (rc == 0) rc = read_pages(l, v, &url, &body, e);
     if (rc == 0) rc = check_list(l, e);

@@ -13,7 +13,7 @@
 
 #define ROOM_SPARE INT64_C(67108864) /* a disk filled to the last byte serves nobody */
 
-int place_init(Place *p, const HubEnv *v, const HubList *l, const char *to, aha_error *e)
+int place_names(Place *p, const HubEnv *v, const HubList *l, const char *to, aha_error *e)
 {
     Buf  name = {0};
     char folder[PULL_PATH_CAP];
@@ -23,7 +23,6 @@ int place_init(Place *p, const HubEnv *v, const HubList *l, const char *to, aha_
     p->to = to;
     if (to) {
         rc = path_join(p->root, sizeof p->root, to[0] == '/' ? "/" : ".", to + (to[0] == '/'), e);
-        if (rc == 0) rc = dir_make(p->root, e);
         if (rc == 0) snprintf(p->folder, sizeof p->folder, "%s", to);
         return rc;
     }
@@ -37,9 +36,16 @@ int place_init(Place *p, const HubEnv *v, const HubList *l, const char *to, aha_
     buf_free(&name);
     if (rc == 0) rc = path_join(folder, sizeof folder, p->root, "snapshots", e);
     if (rc == 0) rc = path_join(p->folder, sizeof p->folder, folder, l->commit, e);
-    if (rc == 0) rc = path_join(folder, sizeof folder, p->root, "blobs", e);
-    if (rc == 0) rc = dir_make(folder, e);
     return rc;
+}
+
+int place_init(Place *p, const HubEnv *v, const HubList *l, const char *to, aha_error *e)
+{
+    char blobs[PULL_PATH_CAP];
+    int  rc = place_names(p, v, l, to, e);
+    if (rc || to) return rc ? rc : dir_make(p->root, e);
+    rc = path_join(blobs, sizeof blobs, p->root, "blobs", e);
+    return rc ? rc : dir_make(blobs, e);
 }
 
 int place_path(const Place *p, const HubFile *f, char dst[PULL_PATH_CAP], aha_error *e) { return path_join(dst, PULL_PATH_CAP, p->folder, f->path, e); }

@@ -45,7 +45,7 @@ static int select_pattern(const Selection *s, HubList *l, aha_error *e)
     int         n = 0;
     for (; n < l->n && n < TYPES_MAX; n++) names[n] = l->file[n].path;
     near = name_nearest(s->pattern, names, n);
-    return error_set(e, AHA_ERR_ARG, "no file of %s fits --file '%s'%s%.200s%s", l->repo, error_quote(q, sizeof q, s->pattern, strlen(s->pattern)),
+    return error_set(e, AHA_ERR_ARG, "no file of %s fits --file '%s'%s%.200s%s", l->title, error_quote(q, sizeof q, s->pattern, strlen(s->pattern)),
                      near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
@@ -89,7 +89,7 @@ void select_show_types(const HubList *l)
     static TypeRow row[TYPES_MAX];
     char           size[32];
     int            n = type_rows(l, row);
-    say("%s holds GGUF files of these types:", l->repo);
+    say("%s holds GGUF files of these types:", l->title);
     for (int i = 0; i < n; i++)
         say_plain("  %-16s %10s%s%d file%s%s", row[i].type, bytes_words(size, (double)row[i].bytes), "  ", row[i].files, row[i].files == 1 ? "" : "s",
                   row[i].models > 1 ? ", several models: --file 'PATTERN'" : "");
@@ -120,8 +120,8 @@ static int no_such_type(const Selection *s, const HubList *l, aha_error *e)
     near = name_nearest(s->type, names, n);
     for (int i = 0; i < n; i++)
         if (strcasestr(row[i].type, s->type)) near = row[i].type; /* UD-Q2_K_XL for Q2_K_XL */
-    if (!n) return error_set(e, AHA_ERR_ARG, "%s holds no GGUF files, so no type %s; without a type its safetensors are pulled", l->repo, s->type);
-    return error_set(e, AHA_ERR_ARG, "%s has no type %s%s%s%s; it has %s", l->repo, s->type, near ? "; did you mean " : "", near ? near : "", near ? "?" : "", have);
+    if (!n) return error_set(e, AHA_ERR_ARG, "%s holds no GGUF files, so no type %s; without a type its safetensors are pulled", l->title, s->type);
+    return error_set(e, AHA_ERR_ARG, "%s has no type %s%s%s%s; it has %s", l->title, s->type, near ? "; did you mean " : "", near ? near : "", near ? "?" : "", have);
 }
 
 static int select_type(Selection *s, HubList *l, aha_error *e)
@@ -132,7 +132,7 @@ static int select_type(Selection *s, HubList *l, aha_error *e)
         HubFile *f = &l->file[i];
         if (!gguf_name(f->path, &g) || strcasecmp(g.type, s->type) != 0) continue;
         if (s->gguf >= 0 && !same_model(&l->file[s->gguf], f))
-            return error_set(e, AHA_ERR_ARG, "%s has more than one model of type %s, '%.150s' and '%.150s': --file 'PATTERN' chooses", l->repo, s->type,
+            return error_set(e, AHA_ERR_ARG, "%s has more than one model of type %s, '%.150s' and '%.150s': --file 'PATTERN' chooses", l->title, s->type,
                              l->file[s->gguf].path, f->path);
         if (s->gguf < 0) s->gguf = i, first = g;
         if (g.part != ++parts && !missing) missing = parts; /* paths are sorted */
@@ -141,7 +141,7 @@ static int select_type(Selection *s, HubList *l, aha_error *e)
     if (s->gguf < 0) return no_such_type(s, l, e);
     if (!missing && parts != first.parts) missing = parts + 1;
     if (missing)
-        return error_set(e, AHA_ERR_FORMAT, "%s: '%.200s' is split into %d files, but number %d is not there", l->repo, l->file[s->gguf].path, first.parts, missing);
+        return error_set(e, AHA_ERR_FORMAT, "%s: '%.200s' is split into %d files, but number %d is not there", l->title, l->file[s->gguf].path, first.parts, missing);
     return 0;
 }
 
@@ -164,7 +164,7 @@ static int select_safetensors(Selection *s, HubList *l, aha_error *e)
         return 0;
     }
     if (!weights)
-        return error_set(e, AHA_ERR_UNSUPPORTED, "%s holds neither safetensors nor GGUF files (%d files in all); --file 'PATTERN' pulls others", l->repo, l->n);
+        return error_set(e, AHA_ERR_UNSUPPORTED, "%s holds neither safetensors nor GGUF files (%d files in all); --file 'PATTERN' pulls others", l->title, l->n);
     for (int i = 0; i < l->n; i++) {
         const char *p = l->file[i].path;
         if (!on_top(p) || (model && strncmp(p, "model", 5) != 0)) continue;
@@ -184,7 +184,7 @@ int select_files(Selection *s, HubList *l, aha_error *e)
         if (!f->wanted) continue;
         s->files++;
         if (__builtin_add_overflow(s->bytes, f->size, &s->bytes) || s->bytes > HUB_SIZE_MAX)
-            rc = error_set(e, AHA_ERR_LIMIT, "the files of %s together are over %lld bytes", l->repo, (long long)HUB_SIZE_MAX);
+            rc = error_set(e, AHA_ERR_LIMIT, "the files of %s together are over %lld bytes", l->title, (long long)HUB_SIZE_MAX);
     }
     return rc;
 }
