@@ -52,7 +52,8 @@ static Answer answer(const Model *m, Way w)
     return a;
 }
 
-static void check(const Model *m, const char *what)
+/* *want: what it must be, or, where NULL, what the plainest way gives */
+static Answer check(const Model *m, const char *what, const Answer *expected)
 {
     const Kernels *k[8];
     int            n = cpu_kernels_all(k, 8);
@@ -62,7 +63,8 @@ static void check(const Model *m, const char *what)
     ways[n_ways++] = (Way){k[n - 1], 2, 7, STRANGERS, false};
     ways[n_ways++] = (Way){k[n - 1], 3, 64, 1, true};
     for (int i = 0; i < n - 1; i++) ways[n_ways++] = (Way){k[i], 2, i ? 16 : 64, i ? 2 : 0, false};
-    Answer want = answer(m, plain);
+    Answer want = expected ? *expected : answer(m, plain);
+    if (expected) ways[n_ways++] = plain;
     for (int i = 0; i < NEW; i++)
         if (!isfinite(want.logp[i])) fail_msg("%s: log-probability %d is %g", what, i, (double)want.logp[i]);
     for (int i = 0; i < n_ways; i++) {
@@ -71,6 +73,23 @@ static void check(const Model *m, const char *what)
             fail_msg("%s: %s, %d threads, chunks of %d, %d strangers%s give another answer", what, ways[i].k->isa, ways[i].threads, ways[i].chunk,
                      ways[i].strangers, ways[i].twice ? ", cached," : "");
     }
+    return want;
+}
+
+/* Weights to stripes; meanwhile answers are the same too. */
+static void settle(const Model *m, const Answer *want)
+{
+    const Kernels *k[8];
+    Way            way = {k[cpu_kernels_all(k, 8) - 1], 2, 16, 1, false};
+    int            n = 0;
+    model_settle(m, 0);
+    model_settle_go(m);
+    while (!model_settled(m)) {
+        Answer got = answer(m, way);
+        assert_memory_equal(&got, want, sizeof got);
+    }
+    for (int i = 0; i < m->n_weight; i++) n += m->weight[i]->settled != NULL;
+    if (n < 7 || !m->head.settled) fail_msg("only %d of %d weights settled", n, m->n_weight);
 }
 
 static void every_type(void **state)
@@ -84,7 +103,9 @@ static void every_type(void **state)
             char     what[64];
             snprintf(what, sizeof what, "%s, form %d", dtype_info(QUANT_SCALES[k].type)->name, form);
             assert_true(m->act_q8);
-            check(m, what);
+            Answer want = check(m, what, NULL);
+            settle(m, &want);
+            check(m, what, &want);
             model_free(m);
             free(b);
         }

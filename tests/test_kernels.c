@@ -4,6 +4,7 @@
  * `test_kernels --bench [KERNEL]` times the same cases, once each is checked; bench/bench_kernels has the shapes of models. */
 #include "kernlib.h"
 #include "quantlib.h"
+#include "tensor/stripe.h"
 #include "tensor/tensor.h"
 
 enum { ROUNDS = 48 };
@@ -140,8 +141,16 @@ static void check_dot(KernelFn *ref, KernelFn *fast, const char *what, NumKind k
     quant_random(&rnd, k, b, blocks);
     for (size_t i = 0; rng_below(&rnd, 4) == 0 && i < blocks * bytes; i++) b[i] = (uint8_t)rng_u32(&rnd); /* hostile scales */
     a[0] = (DotArgs){M, N, K, H, q, g, b, t, (int64_t)(K / block) * (int64_t)bytes, (int64_t)N * (K / block) * (int64_t)bytes, c->p[0], cs, head,
-                     coin() ? input((size_t)N, kind) : NULL};
+                     coin() ? input((size_t)N, kind) : NULL, false};
     a[1] = a[0];
+    if (coin()) { /* stripes: of the one that is compared, or of both */
+        uint8_t *stripes = guarded(blocks * bytes);
+        for (int h = 0; h < H; h++) stripe_matrix(t, b + h * a[0].b_head, N, K / block, stripes + h * a[0].b_head);
+        for (int i = coin(); i < 2; i++) {
+            a[i].b = stripes;
+            a[i].striped = true;
+        }
+    }
     a[1].c = c->p[1];
     run_both(ref, fast, &a[0], &a[1], (int64_t)H * ((M + DOT_TILE_M - 1) / DOT_TILE_M) * ((N + DOT_TILE_N - 1) / DOT_TILE_N), dot_scratch(), what);
 }

@@ -237,73 +237,6 @@ static void test_map(void **state)
     assert_int_equal(m.size, 0);
 }
 
-typedef struct Reader {
-    const uint8_t *data;
-    size_t         n;
-    uint64_t       sum;
-    atomic_bool    stop;
-    int            wrong;
-} Reader;
-
-static uint64_t sum_of(const uint8_t *p, size_t n)
-{
-    uint64_t sum = 0;
-    for (size_t i = 0; i + 8 <= n; i += 8) {
-        uint64_t x;
-        memcpy(&x, p + i, 8);
-        sum += x;
-    }
-    return sum;
-}
-
-static void read_on(void *arg)
-{
-    Reader *r = arg;
-    while (!atomic_load(&r->stop)) r->wrong += sum_of(r->data, r->n) != r->sum;
-}
-
-/* A mapping moves to other memory while somebody reads it; afterwards the file may go. */
-static void test_settle(void **state)
-{
-    (void)state;
-    aha_error e = {0};
-    size_t    n = ((size_t)37 << 20) + 123, at = 0, parts = 0, settled = 0;
-    uint8_t  *bytes = mem_alloc(n);
-    Rng       rng = {1, 2, 3};
-    Map       m;
-    File      f;
-    Thread   *t;
-    for (size_t i = 0; i < n; i++) bytes[i] = (uint8_t)(i * 31 + (i % 4096 ? 7 : rng_u32(&rng)));
-    assert_int_equal(file_create(&f, in_dir("large"), &e), 0);
-    assert_int_equal(file_write(&f, bytes, n, &e), 0);
-    file_close(&f);
-    assert_int_equal(file_map(&m, in_dir("large"), &e), 0);
-    Reader r = {.data = m.data, .n = n, .sum = sum_of(bytes, n)};
-    assert_int_equal(thread_start(&t, read_on, &r, &e), 0);
-    os_fault_arm(OS_FAULT_ALLOC, 1);
-    assert_int_equal(map_settle(&m, 0), 0); /* no memory: it stays where it is */
-    os_fault_arm(0, 0);
-    while ((at = map_settle(&m, at)) != 0) {
-        settled = at;
-        parts++;
-    }
-    atomic_store(&r.stop, true);
-    thread_join(t);
-    assert_int_equal(r.wrong, 0);
-    assert_memory_equal(m.data, bytes, n);
-#ifdef __linux__
-    assert_true(m.settled && parts == 3 && settled == (size_t)36 << 20);
-    assert_int_equal(truncate(in_dir("large"), 0), 0);
-    assert_memory_equal(m.data, bytes, settled);
-#endif
-    file_unmap(&m);
-    put(in_dir("m"), "small");
-    assert_int_equal(file_map(&m, in_dir("m"), &e), 0);
-    assert_int_equal(map_settle(&m, 0), 0);
-    file_unmap(&m);
-    mem_free(bytes);
-}
-
 static void test_read_all(void **state)
 {
     (void)state;
@@ -559,7 +492,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory),       cmocka_unit_test(test_faults_and_guard), cmocka_unit_test(test_read_write),
-        cmocka_unit_test(test_devices),      cmocka_unit_test(test_refusals),         cmocka_unit_test(test_map), cmocka_unit_test(test_settle),
+        cmocka_unit_test(test_devices),      cmocka_unit_test(test_refusals),         cmocka_unit_test(test_map), 
         cmocka_unit_test(test_read_all),     cmocka_unit_test(test_atomic_faults),    cmocka_unit_test(test_atomic_kept),
         cmocka_unit_test(test_atomic_writers), cmocka_unit_test(test_dirs),           cmocka_unit_test(test_dir_remove),
         cmocka_unit_test(test_plain_names),  cmocka_unit_test(test_machine),          cmocka_unit_test(test_cgroups),

@@ -59,7 +59,6 @@ typedef struct Map { /* a read-only mapping of a whole file */
     const uint8_t *data;
     size_t         size;
     int64_t        written_ns; /* when the file was last written, since 1970 */
-    bool           settled;    /* some of it by map_settle: MAP_USE_DONE would lose it */
 } Map;
 
 /* Opens a regular file for reading; never blocks: a FIFO, device, folder or socket is AHA_ERR_FORMAT naming what it is. */
@@ -78,11 +77,6 @@ void file_unmap(Map *m);
  * more, its pages need not stay (of memory that is no mapping of a file the contents would be lost). */
 typedef enum MapUse { MAP_USE_WHOLE, MAP_USE_SPARSELY, MAP_USE_SOON, MAP_USE_DONE } MapUse;
 void map_expect(const void *data, size_t n, MapUse use);
-/* Copies the part of a mapping from `at` on (0, or where the last call ended) into memory of huge pages, which takes its place at the
- * same address: whoever reads there, in other threads too, finds the same bytes, with fewer misses in the tables of pages.  Returns where
- * the next part begins; 0: nothing more can be done, the rest stays where it is.  At most MAP_SETTLE bytes a call. */
-enum { MAP_SETTLE = 16 << 20 };
-size_t map_settle(Map *m, size_t at);
 /* Whole file into a fresh NUL-terminated buffer (*n without the NUL); over max_bytes is AHA_ERR_LIMIT.  mem_free it. */
 int  file_read_all(const char *path, size_t max_bytes, char **out, size_t *n, aha_error *e);
 /* Readers see the old or the new content, never a mixture: tmp beside it, write, fsync, rename, fsync the folder.
@@ -121,6 +115,7 @@ uint64_t os_random_u64(void);   /* from the system, for seeds nobody chose */
 int      os_random_secret(void *p, size_t n, aha_error *e); /* from the system or not at all, for what nobody may guess */
 int      os_cpus_usable(void);  /* affinity mask and cgroup quota, at least 1 */
 uint64_t os_memory_total(void); /* bytes of RAM, or of the cgroup's limit if smaller */
+uint64_t os_memory_available(void); /* bytes of it that could be had now, what files left in memory included */
 uint64_t os_memory_rss(void);   /* bytes resident now */
 
 /* ---- what a server needs (os_event.c) ---- */

@@ -14,7 +14,7 @@ static const Knob g_knobs[] = {
     {"AHA_CPU", "name", "", "newest instruction set to use, one of those that aha doctor lists; empty: the best the processor has"},
     {"AHA_THREADS", "int", "0", "worker threads; 0: as many as the affinity mask and the cgroup allow"},
     {"AHA_SPIN_US", "int", "50", "microseconds that an idle worker spins before it sleeps"},
-    {"AHA_HUGE", "int", "1", "1: behind the first token model files are copied to memory of huge pages, where there is room; 0: never"},
+    {"AHA_SETTLE", "int", "1", "1: behind the first token weights are copied to where products read them fastest, if there is room; 0: never"},
     {"AHA_DATA", "path", "", "folder of optional reference data for the tests; empty: such tests are skipped"},
     {"AHA_MODEL", "path", "", "model used when no -m is given; empty: the built-in aha-tiny"},
     {"AHA_DB", "path", "", "keys and usage of aha serve; empty: $XDG_STATE_HOME/aha/aha.db"},

@@ -210,6 +210,17 @@ uint64_t os_memory_total(void)
     return n;
 }
 
+uint64_t os_memory_available(void)
+{
+    uint64_t total = os_memory_total(), n = total / 2; /* elsewhere nobody says */
+    char     text[512];
+    if (os_read_small("/proc/meminfo", text, sizeof text)) {
+        const char *at = strstr(text, "MemAvailable:");
+        if (at) n = strtoull(at + strlen("MemAvailable:"), NULL, 10) * 1024;
+    }
+    return n < total ? n : total;
+}
+
 uint64_t os_memory_rss(void)
 {
     char text[256];

@@ -175,43 +175,6 @@ static int64_t written_ns(const File *f)
     return fstat(f->fd, &st) ? 0 : (int64_t)st.st_mtime * 1000000000 + st.st_mtim.tv_nsec;
 }
 
-/* A large file begins where a huge page may. */
-static void *map_aligned(int fd, size_t n)
-{
-    size_t all;
-    if (n < 2 * HUGE_PAGE || !size_add(n, HUGE_PAGE, &all)) return mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
-    uint8_t *room = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (room == MAP_FAILED) return MAP_FAILED;
-    uint8_t *p = room + (HUGE_PAGE - (uintptr_t)room % HUGE_PAGE) % HUGE_PAGE, *end = p + ((n + 4095) & ~(size_t)4095);
-    if (mmap(p, n, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
-        munmap(room, all);
-        return MAP_FAILED;
-    }
-    if (p > room) munmap(room, (size_t)(p - room));
-    if (room + all > end) munmap(end, (size_t)(room + all - end));
-    return p;
-}
-
-size_t map_settle(Map *m, size_t at)
-{
-#ifdef MREMAP_FIXED
-    size_t n = m->size > at ? (m->size - at) / HUGE_PAGE * HUGE_PAGE : 0;
-    if (n > MAP_SETTLE) n = MAP_SETTLE;
-    if (n == 0 || (uintptr_t)m->data % HUGE_PAGE || at % HUGE_PAGE) return 0;
-    uint8_t *to = (uint8_t *)(uintptr_t)m->data + at, *copy = mem_pages(n);
-    if (!copy) return 0;
-    memcpy(copy, to, n);
-    m->settled = true;
-    if ((uintptr_t)copy % HUGE_PAGE == 0 && mprotect(copy, n, PROT_READ) == 0 &&
-        mremap(copy, n, n, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED)
-        return at + n;
-    mem_pages_free(copy, n);
-#else
-    (void)m, (void)at;
-#endif
-    return 0;
-}
-
 int file_map(Map *m, const char *path, aha_error *e)
 {
     static const uint8_t empty[1];
@@ -222,7 +185,7 @@ int file_map(Map *m, const char *path, aha_error *e)
     if (f.size > 0) {
         void *p = MAP_FAILED;
         if ((uint64_t)f.size > SIZE_MAX) errno = ENOMEM;
-        else if (!faulted(OS_FAULT_MAP, ENOMEM)) p = map_aligned(f.fd, (size_t)f.size);
+        else if (!faulted(OS_FAULT_MAP, ENOMEM)) p = mmap(NULL, (size_t)f.size, PROT_READ, MAP_SHARED, f.fd, 0);
         if (p == MAP_FAILED) rc = io_error(e, "map", path);
         else *m = (Map){.data = p, .size = (size_t)f.size, .written_ns = written_ns(&f)};
     }

@@ -132,12 +132,12 @@ static int measure_peer(BenchRun *b, double *at, aha_error *e)
 }
 
 /* ---- all of them ---- */
-/* The first token sets weights going into huge pages; what is measured is what comes after that. */
-static int wait_settled(const WeightFile *f, aha_error *e)
+/* The first token sets weights going to where products read them fastest; what is measured is what comes after that. */
+static int wait_settled(const Model *m, aha_error *e)
 {
-    Waker *w = weights_settled(f) ? NULL : waker_new(e);
-    if (!w) return weights_settled(f) ? 0 : AHA_ERR_NOMEM;
-    while (!weights_settled(f)) (void)waker_wait(w, 10);
+    Waker *w = model_settled(m) ? NULL : waker_new(e);
+    if (!w) return model_settled(m) ? 0 : AHA_ERR_NOMEM;
+    while (!model_settled(m)) (void)waker_wait(w, 10);
     waker_free(w);
     return 0;
 }
@@ -151,7 +151,7 @@ static int warm_up(BenchRun *b, uint64_t *run, aha_error *e)
         int most = b->row[i].generate ? WARM_NEW : WARM_PROMPT;
         rc = run_row(b, &b->row[i], b->row[i].tokens < most ? b->row[i].tokens : most, ++*run, &o, e);
     }
-    return rc ? rc : wait_settled(b->s->m->file, e);
+    return rc ? rc : wait_settled(b->s->m, e);
 }
 
 static int measure(BenchRun *b, double *peer, aha_error *e)

@@ -159,11 +159,9 @@ void model_count(const Model *m, int64_t *all, int64_t *active)
     }
 }
 
-static double weight_bytes(const Weight *w)
+static double read_bytes(const Weight *w)
 {
-    size_t bytes = 0;
-    dtype_bytes(w->dtype, w->rows, w->cols, &bytes);
-    return (double)bytes + (w->scale ? 4.0 * f8_blocks(w->rows) * f8_blocks(w->cols) : 0);
+    return (double)weight_bytes(w) + (w->scale ? 4.0 * f8_blocks(w->rows) * f8_blocks(w->cols) : 0);
 }
 
 void model_reads(ModelReads *r, const Model *m)
@@ -173,7 +171,7 @@ void model_reads(ModelReads *r, const Model *m)
     *r = (ModelReads){.kv_position = (double)m->kv_shape.layer_bytes / KV_PAGE * c->n_layer};
     for (int i = 0; i < m->n_weight; i++) {
         const Weight *w = m->weight[i];
-        double        bytes = weight_bytes(w), n = (double)w->rows * w->cols;
+        double        bytes = read_bytes(w), n = (double)w->rows * w->cols;
         int           layer;
         if (sscanf(w->name, "model.layers.%d.", &layer) == 1 && layer >= c->n_layer) continue;
         if (c->n_expert && strstr(w->name, ".experts.")) {

@@ -16,7 +16,7 @@
 /* ---- activations ---- */
 static INLINE ActGroup act_group_v(const float *from, int8_t *q)
 {
-    ActGroup g = {0, 0, -1, {0, 0}, 0};
+    ActGroup g = {0, 0, 0, 0, -1};
     v16      a = v_load(from), b = v_load(from + 16);
     w16      sign = w_set(0x7fffffff), u = w_and(w_bits(a), sign), v = w_and(w_bits(b), sign);
     int32_t  bits = w_largest(w_max(u, v)); /* a NaN is larger than any number */
@@ -50,15 +50,15 @@ static INLINE ActGroup act_group_v(const float *from, int8_t *q)
     w16 i = w_round(v_mul(a, inverse)), j = w_round(v_mul(b, inverse));
     w_store_bytes(q, i);
     w_store_bytes(q + 16, j);
-    g.sum[0] = (int16_t)w_sum(i);
-    g.sum[1] = (int16_t)w_sum(j);
+    g.half = (int16_t)w_sum(i);
+    g.sum = g.half + w_sum(j);
     return g;
 }
 
 /* sum of q over a run, of which a group has one or two */
 static INLINE int32_t run_sum(const ActGroup *g, bool halves, int run)
 {
-    return halves ? g->sum[run % 2] : g->sum[0] + g->sum[1];
+    return !halves ? g->sum : run % 2 ? g->sum - g->half : g->half;
 }
 /* the column of a run that is kept aside, -1: none */
 static INLINE int run_aside(const ActGroup *g, bool halves, int run)
@@ -229,7 +229,7 @@ static INLINE v16 single_sum(const Panel *p, const ActGroup *g, const int runs, 
 }
 
 /* A block in which a column is kept aside goes through a panel of sixteen rows. */
-static __attribute__((noinline)) v16 single_aside(Dtype type, const uint8_t *b, int64_t row, int n, const int8_t *q, const ActGroup *g, v16 acc)
+static __attribute__((noinline)) v16 single_aside(Dtype type, Stripe from, int n, const int8_t *q, const ActGroup *g, v16 acc)
 {
     _Alignas(64) uint8_t u[GEMM_KC * DOT_NR];
     _Alignas(64) float   s[GEMM_KC / 16 * DOT_NR], m[GEMM_KC / 16 * DOT_NR], c[16];
@@ -241,7 +241,7 @@ static __attribute__((noinline)) v16 single_aside(Dtype type, const uint8_t *b, 
         memset(s, 0, sizeof s);
         memset(m, 0, sizeof m);
     }
-    unpack_rows(&t.p, type, b, row, 0, n);
+    unpack_stripe(&t.p, type, from, n);
     v_store(c, acc);
     dot_tile_fn(f)(1, &t);
     return v_load(c);
@@ -253,39 +253,26 @@ static INLINE bool any_aside(const ActGroup *g, int n)
     return at != -1;
 }
 
-/* Into the first cache what the next sixteen rows begin with: no hardware foresees where they do (1,536 columns of Q4_K: 19 ->
- * 21 GB/s a core). */
-static INLINE void begin_rows(const uint8_t *b, int64_t row)
-{
-    for (int r = 0; r < 16; r++) {
-        UNROLL
-        for (int i = 0; i < 2; i++) __builtin_prefetch(b + r * row + 64 * i, 0, 3);
-    }
-}
-
-typedef v16 SingleFn(const uint8_t *b, int64_t row, int K, const int8_t *q, const ActGroup *g);
+/* acc + the products of some blocks of a stripe */
+typedef v16 SingleFn(Stripe s, int64_t blocks, const int8_t *q, const ActGroup *g, v16 acc);
 #define X(name, type, block, halves, min, lift)                                                                       \
-    static v16 single_##name(const uint8_t *b, int64_t row, int K, const int8_t *q, const ActGroup *g)                \
+    static v16 single_##name(Stripe from, int64_t blocks, const int8_t *q, const ActGroup *g, v16 acc)                \
     {                                                                                                                 \
         enum { WIDTH = (halves) ? 16 : 32, RUNS = (block) / WIDTH };                                                  \
-        const int bytes = dtype_info(type)->block_bytes;                                                              \
+        const StripeForm   form = stripe_form(type);                                                                  \
         _Alignas(64) float s[16 * RUNS], m[16 * RUNS];                                                                \
-        const uint8_t *ahead = b + 16 * row;                                                                          \
-        v16            acc = v_zero();                                                                                \
-        const uint8_t *next = ahead;                                                                                  \
-        for (int k = 0; k < K; k += block, b += bytes, q += block, g += (block) / QUANT_GROUP, ahead += 16 * bytes) {     \
+        for (; blocks > 0; blocks--, from = stripe_from(form, from, 1), q += block, g += (block) / QUANT_GROUP) {     \
             if (__builtin_expect(any_aside(g, (block) / QUANT_GROUP), 0)) {                                           \
-                acc = single_aside(type, b, row, block, q, g, acc);                                                   \
+                acc = single_aside(type, from, block, q, g, acc);                                                     \
                 continue;                                                                                             \
             }                                                                                                         \
             w16   sum[RUNS];                                                                                          \
-            Panel p = {NULL, s, m, 16, sum, q, WIDTH, (lift) == 128, b, ahead};                                       \
+            Panel p = {NULL, s, m, 16, sum, q, WIDTH, (lift) == 128};                                                 \
             UNROLL                                                                                                    \
             for (int r = 0; r < RUNS; r++) sum[r] = w_zero();                                                         \
-            unpack_##name(&p, b, row);                                                                                \
+            unpack_##name(&p, from);                                                                                  \
             acc = single_sum(&p, g, RUNS, halves, min, lift, acc);                                                    \
         }                                                                                                             \
-        begin_rows(next, row);                                                                                        \
         return acc;                                                                                                   \
     }
 QUANT_FORMS(X)
@@ -302,15 +289,31 @@ static SingleFn *single_fn(Dtype t)
     }
 }
 
+/* GEMM_KC columns at most of sixteen rows as a stripe: where they are one already, or turned into `room` */
+static Stripe stripe_of(const DotArgs *a, const uint8_t *rows, int k0, int kc, uint8_t *room)
+{
+    const StripeForm f = stripe_form(a->b_type);
+    const DtypeInfo *d = dtype_info(a->b_type);
+    if (a->striped) return stripe_from(f, stripe_at(f, rows, a->K / d->block), k0 / d->block);
+    Stripe         s = stripe_at(f, room, kc / d->block);
+    const uint8_t *b = rows + (int64_t)(k0 / d->block) * d->block_bytes, *ahead = rows + 16 * (a->b_row + (int64_t)(k0 / d->block) * d->block_bytes);
+    for (int i = 0; i < kc / d->block; i++, b += d->block_bytes, ahead += 16 * d->block_bytes)
+        turn(f, b, a->b_row, room + i * f.words * 64, room + (kc / d->block * f.words * 4 + i * f.odd) * STRIPE_ROWS, ahead);
+    return s;
+}
+/* rows that lie further apart are beyond what a vector of offsets holds */
+static bool rows_near(const DotArgs *a) { return a->striped || a->b_row < 1 << 27; }
+
 /* rows [m0, m1) and columns [n0, n1) of a head's C */
 static void dot_block(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t n0, int64_t n1, uint8_t *scratch)
 {
     const QuantForm *f = quant_form(a->b_type);
     const DtypeInfo *d = dtype_info(a->b_type);
     DotTileFn       *tile = dot_tile_fn(f);
-    float           *s = (float *)(void *)(scratch + GEMM_KC * DOT_NR);
+    float           *s = (float *)(void *)(scratch + GEMM_KC * DOT_NR), *m_at = s + GEMM_KC / 16 * DOT_NR;
+    uint8_t         *room = (uint8_t *)(m_at + GEMM_KC / 16 * DOT_NR);
     const uint8_t   *b = a->b + head * a->b_head, *end = b + n1 * a->b_row;
-    DotTile          t = {.p = {.u = scratch, .s = s, .m = s + GEMM_KC / 16 * DOT_NR}, .lift = f->lift, .q_row = (int64_t)a->H * a->K, .c_row = a->c_row};
+    DotTile          t = {.p = {.u = scratch, .s = s, .m = m_at}, .lift = f->lift, .q_row = (int64_t)a->H * a->K, .c_row = a->c_row};
     for (int64_t n = n0; n < n1; n += DOT_NR) {
         t.cols = (int)(n1 - n < DOT_NR ? n1 - n : DOT_NR);
         for (int k0 = 0; k0 < a->K; k0 += GEMM_KC) {
@@ -318,10 +321,10 @@ static void dot_block(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, in
             for (int v = 0; v < t.cols; v += 16) {
                 Panel          part = {.u = t.p.u + 4 * v, .s = t.p.s + v, .m = t.p.m + v, .step = DOT_NR};
                 const uint8_t *rows = b + (n + v) * a->b_row;
-                if (t.cols - v < 16 || a->b_row >= 1 << 27)
+                if (t.cols - v < 16 || !rows_near(a))
                     unpack_plain(&part, f, d, rows, a->b_row, t.cols - v < 16 ? t.cols - v : 16, k0, kc);
                 else
-                    unpack_rows(&part, a->b_type, rows, a->b_row, k0, kc);
+                    unpack_stripe(&part, a->b_type, stripe_of(a, rows, k0, kc, room), kc);
             }
             dot_prefetch(b + (n + DOT_NR) * a->b_row + (int64_t)(k0 / GEMM_KC) * DOT_NR * (GEMM_KC / d->block) * d->block_bytes, end,
                          (int64_t)DOT_NR * (kc / d->block) * d->block_bytes);
@@ -342,12 +345,19 @@ static void dot_block(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, in
 /* row m and columns [n0, n1) of a head's C */
 static void dot_single(const DotArgs *a, int64_t head, int64_t m, int64_t n0, int64_t n1, uint8_t *scratch)
 {
-    SingleFn      *single = single_fn(a->b_type);
-    int64_t        at = (m * a->H + head) * a->K;
-    const uint8_t *b = a->b + head * a->b_head;
-    float         *c = a->c + m * a->c_row + head * a->c_head;
-    for (; n0 + 16 <= n1 && a->b_row < 1 << 27; n0 += 16) {
-        v16 sum = single(b + n0 * a->b_row, a->b_row, a->K, a->q + at, a->g + at / QUANT_GROUP);
+    SingleFn       *single = single_fn(a->b_type);
+    const int       block = dtype_info(a->b_type)->block, part = a->striped ? a->K : GEMM_KC;
+    int64_t         at = (m * a->H + head) * a->K;
+    const int8_t   *q = a->q + at;
+    const ActGroup *g = a->g + at / QUANT_GROUP;
+    const uint8_t  *b = a->b + head * a->b_head;
+    float          *c = a->c + m * a->c_row + head * a->c_head;
+    for (; n0 + 16 <= n1 && rows_near(a); n0 += 16) {
+        v16 sum = v_zero();
+        for (int k = 0; k < a->K; k += part) {
+            int kc = a->K - k < part ? a->K - k : part;
+            sum = single(stripe_of(a, b + n0 * a->b_row, k, kc, scratch), kc / block, q + k, g + k / QUANT_GROUP, sum);
+        }
         v_store(c + n0, a->bias ? v_add(sum, v_load(a->bias + n0)) : sum);
     }
     if (n0 < n1) dot_block(a, head, m, m + 1, n0, n1, scratch);

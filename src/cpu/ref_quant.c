@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "../tensor/quant.h"
+#include "../tensor/stripe.h"
 #include "ref.h"
 
 static uint32_t largest_bits(const float *x) /* of |x|: a NaN is larger than any number */
@@ -29,13 +30,13 @@ static int lone_column(const float *x, float max)
 
 static ActGroup act_group(const real *from, int8_t *q)
 {
-    ActGroup g = {0, 0, -1, {0, 0}, 0};
+    ActGroup g = {0, 0, 0, 0, -1};
     float    x[QUANT_GROUP], max;
     uint32_t largest;
     memset(q, 0, QUANT_GROUP);
     for (int i = 0; i < QUANT_GROUP; i++) x[i] = (float)from[i];
     largest = largest_bits(x);
-    if (largest >= 0x7f800000u) return (ActGroup){NAN, 0, -1, {0, 0}, 0};
+    if (largest >= 0x7f800000u) return (ActGroup){NAN, 0, 0, 0, -1};
     memcpy(&max, &largest, sizeof max);
     g.at = (int16_t)lone_column(x, max);
     if (g.at >= 0) {
@@ -49,7 +50,8 @@ static ActGroup act_group(const real *from, int8_t *q)
     float inverse = 127.0f / max;
     for (int i = 0; i < QUANT_GROUP; i++) {
         q[i] = (int8_t)lrintf(x[i] * inverse);
-        g.sum[i / 16] = (int16_t)(g.sum[i / 16] + q[i]);
+        g.sum += q[i];
+        if (i < 16) g.half = (int16_t)(g.half + q[i]);
     }
     return g;
 }
@@ -71,7 +73,7 @@ static float dot_group(const QuantForm *f, const QuantGroup *w, const int8_t *q,
 {
     int width = f->halves ? 16 : 32;
     for (int h = 0; h < 32 / width; h++) {
-        int32_t sum = 0, x = f->halves ? g->sum[h] : g->sum[0] + g->sum[1];
+        int32_t sum = 0, x = !f->halves ? g->sum : h == 0 ? g->half : g->sum - g->half;
         for (int i = width * h; i < width * (h + 1); i++) sum += w->v[i] * q[i];
         float t = (float)sum * w->s[h];
         if (f->min) t = fmaf((float)x, -w->m[h], t);
@@ -83,6 +85,16 @@ static float dot_group(const QuantForm *f, const QuantGroup *w, const int8_t *q,
     return c;
 }
 
+/* the block that holds column k of row n of b */
+static const uint8_t *block_of(const DotArgs *a, const DtypeInfo *d, const uint8_t *b, int64_t n, int k, uint8_t room[256])
+{
+    int64_t first = n / STRIPE_ROWS * STRIPE_ROWS;
+    if (!a->striped || first + STRIPE_ROWS > a->N) return b + n * a->b_row + k / d->block * d->block_bytes;
+    StripeForm f = stripe_form(a->b_type);
+    stripe_block(a->b_type, stripe_from(f, stripe_at(f, b + first * a->b_row, a->K / d->block), k / d->block), (int)(n - first), room);
+    return room;
+}
+
 void dot_columns(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t n0, int64_t n1)
 {
     const QuantForm *f = quant_form(a->b_type);
@@ -91,8 +103,8 @@ void dot_columns(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t
     for (int64_t n = n0; n < n1; n++)
         for (int k = 0; k < a->K; k += QUANT_GROUP) {
             QuantGroup w;
-            int64_t    block = k / d->block;
-            f->group(a->b + head * a->b_head + n * a->b_row + block * d->block_bytes, k / QUANT_GROUP % groups, &w);
+            uint8_t    room[256];
+            f->group(block_of(a, d, a->b + head * a->b_head, n, k, room), k / QUANT_GROUP % groups, &w);
             for (int64_t m = m0; m < m1; m++) {
                 int64_t at = (m * a->H + head) * a->K + k;
                 real   *c = a->c + m * a->c_row + head * a->c_head + n;

@@ -278,13 +278,31 @@ static INLINE w16 w_lookup(const uint8_t table[16], w16 i)
 static INLINE v16 w_float(w16 x) { return (v16){_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
 static INLINE w16 w_bits(v16 x) { return (w16){_mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi)}; }
 static INLINE w16 w_round(v16 x) { return (w16){_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)}; } /* halves to even */
-/* the low half of each word, an f16 */
-static INLINE __m256 half8(__m256i x)
+/* the low half of each word */
+static INLINE __m128i halves8(__m256i x)
 {
     __m256i low = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
-    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
+    return _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
 }
-static INLINE v16 w_half(w16 x) { return (v16){half8(x.lo), half8(x.hi)}; }
+static INLINE void w_store_halves(void *p, w16 x)
+{
+    _mm_storeu_si128(p, halves8(x.lo));
+    _mm_storeu_si128((__m128i *)p + 1, halves8(x.hi));
+}
+/* as an f16 */
+static INLINE v16 w_half(w16 x) { return (v16){_mm256_cvtph_ps(halves8(x.lo)), _mm256_cvtph_ps(halves8(x.hi))}; }
+/* sixteen pairs of words at p: the first of each, the second of each */
+static INLINE void pairs8(const void *p, __m256i *first, __m256i *second)
+{
+    __m256 a = _mm256_loadu_ps(p), b = _mm256_loadu_ps((const float *)p + 8);
+    *first = _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)), 0xd8);
+    *second = _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)), 0xd8);
+}
+static INLINE void w_pairs(const void *p, w16 out[2])
+{
+    pairs8(p, &out[0].lo, &out[1].lo);
+    pairs8((const char *)p + 64, &out[0].hi, &out[1].hi);
+}
 static INLINE int32_t w_sum(w16 x)
 {
     __m256i y = _mm256_add_epi32(x.lo, x.hi);

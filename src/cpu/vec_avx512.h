@@ -245,6 +245,16 @@ static INLINE int32_t w_largest(w16 x) { return _mm512_reduce_max_epi32(x); }
 static INLINE uint32_t w_above(w16 a, int32_t x) { return _mm512_cmpgt_epi32_mask(a, _mm512_set1_epi32(x)); }
 /* the low byte of each word */
 static INLINE void w_store_bytes(void *p, w16 x) { _mm_storeu_si128(p, _mm512_cvtepi32_epi8(x)); }
+/* the low half of each word */
+static INLINE void w_store_halves(void *p, w16 x) { _mm256_storeu_si256(p, _mm512_cvtepi32_epi16(x)); }
+/* sixteen pairs of words at p: the first of each, the second of each */
+static INLINE void w_pairs(const void *p, w16 out[2])
+{
+    __m512i a = w_load(p), b = w_load((const char *)p + 64);
+    __m512i first = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    out[0] = _mm512_permutex2var_epi32(a, first, b);
+    out[1] = _mm512_permutex2var_epi32(a, _mm512_add_epi32(first, w_set(1)), b);
+}
 /* four bytes at p of each of 16 rows, `row` bytes apart; row < 2^27 */
 static INLINE __m128i four_words(const uint8_t *p, int64_t row)
 {

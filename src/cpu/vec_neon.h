@@ -346,7 +346,21 @@ static INLINE w16         w_round(v16 x) { return WEACH(round4, x); } /* halves 
 /* the low half of each word, an f16 */
 static INLINE float32x4_t half4(uint32x4_t x) { return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(x))); }
 static INLINE v16         w_half(w16 x) { return EACH(half4, x); }
-static INLINE int32_t     w_sum(w16 x)
+static INLINE void        w_store_halves(void *p, w16 x) /* the low half of each word */
+{
+    uint16_t *h = p;
+    vst1q_u16(h, vcombine_u16(vmovn_u32(x.a), vmovn_u32(x.b)));
+    vst1q_u16(h + 8, vcombine_u16(vmovn_u32(x.c), vmovn_u32(x.d)));
+}
+/* sixteen pairs of words at p: the first of each, the second of each */
+static INLINE void w_pairs(const void *p, w16 out[2])
+{
+    const uint32_t *w = p;
+    uint32x4x2_t    a = vld2q_u32(w), b = vld2q_u32(w + 8), c = vld2q_u32(w + 16), d = vld2q_u32(w + 24);
+    UNROLL
+    for (int i = 0; i < 2; i++) out[i] = (w16){a.val[i], b.val[i], c.val[i], d.val[i]};
+}
+static INLINE int32_t w_sum(w16 x)
 {
     return vaddvq_s32(vreinterpretq_s32_u32(vaddq_u32(vaddq_u32(x.a, x.b), vaddq_u32(x.c, x.d))));
 }

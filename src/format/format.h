@@ -58,13 +58,6 @@ uint64_t weights_stamp(const WeightFile *w); /* of its files' sizes and times: a
 /* From now on the data will be read, not only the headers and a tensor here and there: the system may read ahead. */
 void weights_expect_all(const WeightFile *w);
 bool weights_is_gguf(const WeightFile *w);
-/* A thread that moves the files into memory of huge pages (map_settle), if they have at least SETTLE_MIN bytes and the machine has room
- * for them twice, for the system keeps what it has read.  It begins when told to go (which allocates nothing: after the first token, so
- * that a start costs no copy) and ends with weights_close.  Called again both do nothing.  AHA_HUGE=0: never. */
-enum { SETTLE_MIN = 64 << 20 };
-void weights_settle(WeightFile *w);
-void weights_settle_go(WeightFile *w);
-bool weights_settled(const WeightFile *w); /* nothing of it is left to do; also where nothing was begun */
 /* These bytes will not be read again soon: what was read of a file of hundreds of gigabytes need not stay in memory.  Whole pages of mapped
  * files only; nothing else is touched. */
 void weights_done_with(const WeightFile *w, const void *data, size_t n);

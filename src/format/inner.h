@@ -4,8 +4,6 @@
 
 #include "format.h"
 
-#include <stdatomic.h>
-
 enum {
     JSON_DEPTH_MAX = 64,          /* nesting of any JSON that is read */
     JSON_NUMBER_MAX = 1024,       /* characters of a number: the longest exact double has about 770 */
@@ -102,9 +100,6 @@ struct WeightFile {
     Buf         meta_text;
     bool        gguf;
     GgufKv      kv; /* of the first file */
-    Thread     *settler;
-    Waker      *settle_waker;
-    atomic_bool settle_go, settle_stop, settling;
 };
 /* Reads the header in data[0..n) and adds its tensors and metadata to w.  Pointers into w->names are not set yet. */
 int safetensors_read(WeightFile *w, int shard, const char *what, const uint8_t *data, size_t n, aha_error *e);

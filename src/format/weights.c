@@ -9,10 +9,6 @@ enum { PATH_MAX_BYTES = 4096 };
 void weights_close(WeightFile *w)
 {
     if (!w) return;
-    atomic_store(&w->settle_stop, true);
-    weights_settle_go(w);
-    thread_join(w->settler);
-    waker_free(w->settle_waker);
     for (int i = 0; i < w->n_map; i++) file_unmap(&w->map[i]);
     mem_free(w->map);
     mem_free(w->t);
@@ -69,7 +65,7 @@ void weights_done_with(const WeightFile *w, const void *data, size_t n)
 {
     const uint8_t *p = data;
     for (int i = 0; i < w->n_map; i++)
-        if (!w->map[i].settled && p >= w->map[i].data && p < w->map[i].data + w->map[i].size) map_expect(data, n, MAP_USE_DONE);
+        if (p >= w->map[i].data && p < w->map[i].data + w->map[i].size) map_expect(data, n, MAP_USE_DONE);
 }
 
 static WeightFile *weights_new(int n_map, const char *what, aha_error *e)
@@ -132,39 +128,6 @@ static void expect_header(const Map *m)
 void weights_expect_all(const WeightFile *w)
 {
     for (int i = 0; i < w->n_map; i++) map_expect(w->map[i].data, w->map[i].size, MAP_USE_WHOLE);
-}
-
-/* ---- huge pages ---- */
-static void settle(void *arg)
-{
-    WeightFile *w = arg;
-    while (!atomic_load(&w->settle_go)) (void)waker_wait(w->settle_waker, 3600 * 1000);
-    for (int i = 0; i < w->n_map; i++)
-        for (size_t at = 0; !atomic_load(&w->settle_stop) && (at = map_settle(&w->map[i], at)) != 0;) continue;
-    atomic_store(&w->settling, false);
-}
-
-void weights_settle(WeightFile *w)
-{
-    size_t    n = 0;
-    aha_error e;
-    for (int i = 0; i < w->n_map; i++) n += w->map[i].size;
-    if (w->settler || !knob_int("AHA_HUGE") || n < SETTLE_MIN || n > os_memory_total() / 5 * 2) return;
-    atomic_store(&w->settling, true);
-    if (!w->settle_waker) w->settle_waker = waker_new(&e);
-    /* without a thread they stay where they are */
-    if (!w->settle_waker || thread_start(&w->settler, settle, w, &e)) atomic_store(&w->settling, false);
-}
-
-void weights_settle_go(WeightFile *w)
-{
-    atomic_store(&w->settle_go, true);
-    if (w->settle_waker) waker_wake(w->settle_waker);
-}
-
-bool weights_settled(const WeightFile *w)
-{
-    return !atomic_load(&w->settling);
 }
 
 /* Maps one more file and reads its header.  split NULL: it must be safetensors. */

@@ -105,7 +105,7 @@ int engine_new(Engine **out, const Model *m, const Kernels *k, Pool *pool, const
         engine_free(g);
         return rc;
     }
-    if (m->file) weights_settle(m->file);
+    model_settle(m, SETTLE_MIN);
     *out = g;
     return 0;
 }
@@ -380,8 +380,8 @@ static int step(Engine *g, Seq *only, aha_error *e)
             settle(g, g->batch[i]);
     }
     finish_cancelled(g);
-    if (!g->settled && g->n_batch > 0 && g->batch[0]->state != SEQ_PREFILL && g->m->file) { /* the first token is out */
-        weights_settle_go(g->m->file);
+    if (!g->settled && g->n_batch > 0 && g->batch[0]->state != SEQ_PREFILL) { /* the first token is out */
+        model_settle_go(g->m);
         g->settled = true;
     }
     g->stepping = false;

@@ -179,7 +179,7 @@ struct Engine {
     int64_t next_id;
     uint64_t round;  /* calls of schedule */
     uint64_t clock;  /* Group.pass of the one that was served last: a group that begins to ask starts there */
-    bool    stepping, settled; /* settled: the weights were told to go (weights_settle_go) */
+    bool    stepping, settled; /* settled: the weights were told to go (model_settle_go) */
 
     /* the batch */
     int      n_rows, n_want, n_batch;

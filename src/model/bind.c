@@ -1,6 +1,8 @@
 /* Binds names to weights by table and checks every shape once. */
 #include "bind.h"
 
+#include "settle.h"
+
 #include <stdio.h>
 
 /* sizes by the project's alphabet */
@@ -241,6 +243,7 @@ int bind_finish(Model *m, const ModelOptions *o, aha_error *e)
 void model_free(Model *m)
 {
     if (!m) return;
+    settler_free(m->settler);
     for (int i = 0; i < m->n_weight; i++) mem_free((void *)(uintptr_t)m->weight[i]->name);
     for (int i = 0; m->layer && i < m->cfg.n_layer + m->cfg.n_mtp; i++)
         for (size_t r = 0; r < ARRAY_LEN(EXPERT_ROWS); r++) mem_free(*expert_array(&m->layer[i], EXPERT_ROWS[r].offset));

@@ -5,16 +5,10 @@
 
 enum { PIECE = 1 << 20 };
 
-static size_t row_bytes(const Weight *w)
-{
-    const DtypeInfo *d = dtype_info(w->dtype);
-    return (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
-}
-
 static void weight_row(const Weight *w, int r, int col, int n, float *dst)
 {
     const float *scale = w->scale ? w->scale + (size_t)(r / F8_BLOCK) * (size_t)f8_blocks(w->cols) : NULL;
-    if (w->dtype != DT_F32) dtype_row_to_f32(w->dtype, (const uint8_t *)w->data + (size_t)r * row_bytes(w), scale, col, n, dst);
+    if (w->dtype != DT_F32) dtype_row_to_f32(w->dtype, (const uint8_t *)w->data + (size_t)r * weight_row_bytes(w), scale, col, n, dst);
     for (int i = 0; w->dtype == DT_F32 && i < n; i++) dst[i] = (float)((const real *)w->data)[(size_t)r * (size_t)w->cols + (size_t)(col + i)];
 }
 
@@ -116,10 +110,10 @@ static void release(const Export *x, const Source *s, int64_t from, int64_t n, b
         const Weight *w = s->w + r / s->rows;
         int64_t       in = r % s->rows;
         step = s->rows - in < n ? s->rows - in : n;
-        weights_done_with(f, (const uint8_t *)w->data + (size_t)in * row_bytes(w), (size_t)step * row_bytes(w));
+        weights_done_with(f, (const uint8_t *)w->data + (size_t)in * weight_row_bytes(w), (size_t)step * weight_row_bytes(w));
     }
-    if (s->kind != PLAIN && last) weights_done_with(f, s->w->data, (size_t)s->w->rows * row_bytes(s->w));
-    if (s->v && last) weights_done_with(f, s->v->data, (size_t)s->v->rows * row_bytes(s->v));
+    if (s->kind != PLAIN && last) weights_done_with(f, s->w->data, (size_t)s->w->rows * weight_row_bytes(s->w));
+    if (s->v && last) weights_done_with(f, s->v->data, (size_t)s->v->rows * weight_row_bytes(s->v));
 }
 
 static int say_progress(Export *x, int64_t numbers, aha_error *e)

@@ -17,13 +17,6 @@ static uint64_t hash_config(const Model *m)
     return hash64(m->inv_freq, (size_t)(m->rope_cols / 2) * sizeof *m->inv_freq, h);
 }
 
-static size_t weight_bytes(const Weight *w)
-{
-    size_t n = 0;
-    dtype_bytes(w->dtype, w->rows, w->cols, &n);
-    return n;
-}
-
 uint64_t model_fingerprint(const Model *m)
 {
     uint64_t h = hash_config(m), all = 0, step, next = 0, at = 0;

@@ -1,5 +1,6 @@
 /* Opening and initialising a model: two walks over the table of names. */
 #include "bind.h"
+#include "settle.h"
 
 #include <float.h>
 #include <stdio.h>
@@ -132,7 +133,7 @@ int bind_add(Model *m, const BindItem *b, aha_error *e)
 {
     char *name = mem_strdup(b->name);
     if (!name) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for the name %s", b->name);
-    *b->w = (Weight){NULL, DT_F32, b->rows, b->cols, m->n_weight, name, NULL};
+    *b->w = (Weight){NULL, DT_F32, b->rows, b->cols, m->n_weight, name, NULL, NULL};
     m->weight[m->n_weight++] = b->w;
     return 0;
 }
@@ -249,6 +250,7 @@ static int build(Model **out, const Config *cfg, WeightFile *file, const ModelOp
     if (rc == 0) rc = bind_walk(m, file ? load_item : random_item, &f, e);
     if (rc == 0) rc = bind_finish(m, o, e);
     if (rc == 0 && m->gguf) rc = rope_factors(m, file, e);
+    if (rc == 0 && file) rc = settler_new(m, e);
     if (rc) {
         model_free(m);
         return rc;

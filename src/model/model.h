@@ -43,6 +43,7 @@ typedef struct Model {
     Kv          kv_shape;          /* type, columns and layers of its cache; no pages */
     bool        act_q8;            /* what contexts over it are to do: Ctx.act_q8 */
     WeightFile *file;              /* what the data points into, or NULL */
+    struct Settler *settler;
     bool        gguf;              /* the file's tensors have GGUF's names */
     bool        split_kv_b;        /* k_b and v_b instead of kv_b */
     void       *owned;             /* memory of weights that were converted or trained */
@@ -90,6 +91,15 @@ typedef struct ModelFileSize { /* what such a file holds */
 /* cfg: a source's own */
 int  model_shape(Model **out, const Config *cfg, const ModelShape *s, const ModelOptions *o, ModelFileSize *size, aha_error *e);
 void model_free(Model *m);
+/* ---- settling (settle.c) ---- A thread that copies the weights that products stream from a file of `least` bytes or more to where they
+ * are read fastest: memory of huge pages, block types as stripes; the mapping stays, its pages need not.  It begins when told to go
+ * (after the first token, so that a start costs no copy) and ends with model_free.  Nothing is done where the machine has no room
+ * for it; a second call does nothing.  Any thread may call these.  AHA_SETTLE=0: never. */
+enum { SETTLE_MIN = 64 << 20 };
+void model_settle(const Model *m, size_t least);
+void model_settle_go(const Model *m);
+bool model_settled(const Model *m); /* nothing of it is left to do; also where nothing was begun */
+
 /* A number that another model, or this one with other weights or another config, does not have (fingerprint.c): of all numbers
  * where they are at most 256 MB, else of blocks everywhere, and of the files' sizes and times. */
 uint64_t model_fingerprint(const Model *m);

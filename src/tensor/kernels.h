@@ -47,10 +47,10 @@ typedef struct GemmArgs {
 enum { ACT_ASIDE = 8 };
 typedef struct ActGroup {
     float   d;
-    float   x;      /* what is kept aside */
-    int16_t at;     /* its column in the group; -1: none */
-    int16_t sum[2]; /* of q: columns 0 to 15, 16 to 31 */
-    int16_t unused;
+    float   x;    /* what is kept aside */
+    int32_t sum;  /* of q */
+    int16_t half; /* of q's columns 0 to 15 */
+    int16_t at;   /* the column in the group of what is kept aside; -1: none */
 } ActGroup;
 /* x as H heads of K columns, head h of row t at x + t*x_row + h*x_head; K a multiple of 32.  Items: rows */
 typedef struct ActArgs {
@@ -78,6 +78,7 @@ typedef struct DotArgs {
     real           *c;             /* head h of row m at c + m*c_row + h*c_head */
     int64_t         c_row, c_head;
     const real     *bias; /* [N] or NULL, of every head */
+    bool            striped; /* b's rows are stripes (stripe.h), every head's from its first on */
 } DotArgs;
 
 /* out[t] = row token[t] of table [V, D], as real.  Items: t */
@@ -314,7 +315,8 @@ typedef struct Kernels {
 
 /* bytes of scratch that one worker needs */
 static inline size_t gemm_scratch(void) { return ((size_t)GEMM_KC * (GEMM_TILE_N + 32) + 64) * sizeof(real); }
-static inline size_t dot_scratch(void) { return (size_t)GEMM_KC * DOT_TILE_N * 2 + 1024; } /* u, then s and m of runs of 16 */
+/* u, s and m of runs of 16, then GEMM_KC columns of sixteen rows */
+static inline size_t dot_scratch(void) { return (size_t)GEMM_KC * DOT_TILE_N * 2 + (size_t)GEMM_KC * 34 / 32 * 16 + 1024; }
 static inline size_t attn_scratch(int tile, int heads, int dk, int dv)
 {
     size_t rows = (size_t)tile * (size_t)heads;

@@ -2,6 +2,8 @@
  * linear_heads, linear_heads_t: the same with a weight cut into heads (MLA's absorbed products). */
 #include "linear.h"
 
+#include "stripe.h"
+
 /* A task should be worth some tens of microseconds: about 2^19 multiply-adds.  With few rows, tasks are long stretches of the
  * weights; with many, a task's columns of C stay in the second cache. */
 static void run_gemm(Ctx *c, const GemmArgs *a)
@@ -19,9 +21,8 @@ static void run_gemm(Ctx *c, const GemmArgs *a)
 /* B = the rows of w from row0 on */
 static void weight_rows(GemmArgs *a, const Weight *w, int64_t row0, bool along_k)
 {
-    const DtypeInfo *d = dtype_info(w->dtype);
-    size_t           row = w->dtype == DT_F32 ? (size_t)w->cols * sizeof(real) : (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
-    a->b = (const uint8_t *)w->data + (size_t)row0 * row;
+    const uint8_t *data = dtype_is_blocked(w->dtype) ? NULL : atomic_load_explicit(&w->settled, memory_order_acquire);
+    a->b = (data ? data : (const uint8_t *)w->data) + (size_t)row0 * weight_row_bytes(w);
     a->b_type = w->dtype;
     a->b_row = along_k ? 1 : w->cols;
     a->b_k = along_k ? w->cols : 1;
@@ -103,15 +104,13 @@ void dot_run_all(Ctx *c, const DotArgs *a, int n)
     ctx_run_parts(c, part, n, least, dot_scratch());
 }
 
-static size_t row_bytes(const Weight *w)
-{
-    const DtypeInfo *d = dtype_info(w->dtype);
-    return (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
-}
+/* its stripes; NULL: it has none */
+static const uint8_t *stripes(const Weight *w) { return atomic_load_explicit(&w->settled, memory_order_acquire); }
 
 DotArgs dot_args(const Act *a, int T, const Weight *w, const real *bias, real *y, int y_row)
 {
-    return (DotArgs){T, w->rows, w->cols, 1, a->q, a->g, w->data, w->dtype, (int64_t)row_bytes(w), 0, y, y_row, 0, bias};
+    const uint8_t *s = stripes(w);
+    return (DotArgs){T, w->rows, w->cols, 1, a->q, a->g, s ? s : w->data, w->dtype, (int64_t)weight_row_bytes(w), 0, y, y_row, 0, bias, s != NULL};
 }
 
 void linear_rows(Ctx *c, const Act *x, int T, const Weight *w, const real *bias, real *y, int y_row)
@@ -237,9 +236,10 @@ void linear_heads(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y)
     check_heads(c, x, w, cut, y, w->cols, cut.rows);
     if (q8) {
         Act     a = act_new(c, x.data, x.stride, x.rows, cut.H, w->cols);
-        int64_t row = (int64_t)row_bytes(w);
-        DotArgs d = {x.rows, cut.rows, w->cols, cut.H, a.q, a.g, (const uint8_t *)w->data + cut.row0 * row, w->dtype, row, cut.step * row,
-                     y.data, y.stride, cut.y_head, NULL};
+        int64_t row = (int64_t)weight_row_bytes(w);
+        const uint8_t *s = (cut.row0 | cut.step | cut.rows) % STRIPE_ROWS ? NULL : stripes(w);
+        DotArgs d = {x.rows, cut.rows, w->cols, cut.H, a.q, a.g, (s ? s : (const uint8_t *)w->data) + cut.row0 * row, w->dtype, row, cut.step * row,
+                     y.data, y.stride, cut.y_head, NULL, s != NULL};
         act_fill(c, &a, cut.x_head, 0, x.rows, cut.H, w->cols);
         dot_run_all(c, &d, 1);
     }

@@ -6,6 +6,8 @@
 #ifndef AHA_TENSOR_TENSOR_H
 #define AHA_TENSOR_TENSOR_H
 
+#include <stdatomic.h>
+
 #include "../base/base.h"
 #include "kernels.h"
 
@@ -25,7 +27,16 @@ typedef struct Weight {
     int         id;   /* index among the model's weights: where its gradient and optimiser state lie; -1: none */
     const char *name; /* as Hugging Face spells it */
     const float *scale; /* F8: [f8_blocks(rows), f8_blocks(cols)]; NULL: none */
+    _Atomic(const void *) settled; /* where products read it faster: block types as stripes (stripe.h), others as at data; NULL: nowhere */
 } Weight;
+static inline size_t weight_row_bytes(const Weight *w)
+{
+    const DtypeInfo *d = dtype_info(w->dtype);
+    return w->dtype == DT_F32 ? (size_t)w->cols * sizeof(real) : (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
+}
+static inline size_t weight_bytes(const Weight *w) { return (size_t)w->rows * weight_row_bytes(w); }
+/* Copies w's data to `to` (weight_bytes of them), as products read it fastest, and has them read it there; other threads may use w. */
+void weight_settle(Weight *w, void *to);
 
 /* ---- a batch: the only way into a model ---- rows of one sequence are contiguous and ascending in position */
 enum { BATCH_PROMPT = 1, BATCH_GENERATED = 2, BATCH_LOSS = 4 };

@@ -1,0 +1,70 @@
+/* Stripes: sixteen rows of a block type side by side, as products take them.
+ *
+ *     a file:   row 0      | block | block | ...           a stripe:  word 0 of the sixteen rows' first blocks | word 1 | ...
+ *               row 1      | block | block | ...                      word 0 of their second blocks            | ...
+ *               ...                                                   ...
+ *               row 15     | block | block | ...                      the sixteen odd parts of the first blocks | of the second | ...
+ *
+ * A word is four bytes, so sixteen are a vector, a lane a row, and a product reads a stripe from one end to the other.  Of a block
+ * whose bytes are no multiple of four the odd ones lead or close it (they are its scale); they stand behind all words.  A stripe has
+ * the bytes of its rows, no more, and lies where they lay; the rows behind a matrix's last whole sixteen stay as they are. */
+#ifndef AHA_TENSOR_STRIPE_H
+#define AHA_TENSOR_STRIPE_H
+
+#include "dtype.h"
+
+enum { STRIPE_ROWS = 16 };
+typedef struct StripeForm {
+    int words; /* of a block */
+    int odd;   /* bytes: 0, 1 or 2 */
+    int lead;  /* of them in front: all or none */
+} StripeForm;
+
+static inline StripeForm stripe_form(Dtype t)
+{
+    switch (t) {
+    case DT_Q4_0: return (StripeForm){4, 2, 2};
+    case DT_Q4_1: return (StripeForm){5, 0, 0};
+    case DT_Q5_0: return (StripeForm){5, 2, 2};
+    case DT_Q5_1: return (StripeForm){6, 0, 0};
+    case DT_Q8_0: return (StripeForm){8, 2, 2};
+    case DT_IQ4_NL: return (StripeForm){4, 2, 2};
+    case DT_MXFP4: return (StripeForm){4, 1, 1};
+    case DT_Q2_K: return (StripeForm){21, 0, 0};
+    case DT_Q3_K: return (StripeForm){27, 2, 0};
+    case DT_Q4_K: return (StripeForm){36, 0, 0};
+    case DT_Q5_K: return (StripeForm){44, 0, 0};
+    case DT_Q6_K: return (StripeForm){52, 2, 0};
+    case DT_IQ4_XS: return (StripeForm){34, 0, 0};
+    case DT_IQ1_S: return (StripeForm){12, 2, 2};
+    case DT_IQ1_M: return (StripeForm){14, 0, 0};
+    case DT_IQ2_XXS: return (StripeForm){16, 2, 2};
+    case DT_IQ2_XS: return (StripeForm){18, 2, 2};
+    case DT_IQ2_S: return (StripeForm){20, 2, 2};
+    case DT_IQ3_XXS: return (StripeForm){24, 2, 2};
+    case DT_IQ3_S: return (StripeForm){27, 2, 2};
+    case DT_TQ1_0: return (StripeForm){13, 2, 0};
+    default: return (StripeForm){0, 0, 0};
+    }
+}
+
+/* Sixteen rows from one of their blocks on. */
+typedef struct Stripe {
+    const uint8_t *word, *odd;
+} Stripe;
+/* b: where the sixteen rows lay, of `blocks` blocks each */
+static inline Stripe stripe_at(StripeForm f, const uint8_t *b, int64_t blocks)
+{
+    return (Stripe){b, b + blocks * f.words * 4 * STRIPE_ROWS};
+}
+static inline Stripe stripe_from(StripeForm f, Stripe s, int64_t block)
+{
+    return (Stripe){s.word + block * f.words * 4 * STRIPE_ROWS, s.odd + block * f.odd * STRIPE_ROWS};
+}
+
+/* to [rows, blocks of type t] = the matrix at `from` with its whole sixteens as stripes; they do not overlap. */
+void stripe_matrix(Dtype t, const uint8_t *from, int64_t rows, int64_t blocks, uint8_t *to);
+/* One block of row r (0 to 15), as a file has it: block_bytes bytes to `to`. */
+void stripe_block(Dtype t, Stripe s, int r, uint8_t *to);
+
+#endif
