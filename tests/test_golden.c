@@ -10,7 +10,7 @@
 static const char *const GOLDEN[] = {
     "llama", "llama-llama3-tied", "qwen2-sharded", "qwen2-tied", "qwen2-yarn", "qwen3", "qwen3-attn-factor", "qwen3-yarn",
     "deepseek_v2", "deepseek_v2-groups", "deepseek_v3", "deepseek_v3-halves-tied", "deepseek_v3-mscale", "deepseek_v3-mtp",
-    "deepseek_v3-fp8", "deepseek_v3-no-q-latent", "deepseek_v3-softmax", "deepseek_v3-unnormalised",
+    "deepseek_v3-fp8", "deepseek_v3-no-q-latent", "deepseek_v3-softmax", "deepseek_v3-unnormalised", "deepseek_v3-wide",
 };
 enum { N_GOLDEN = sizeof(GOLDEN) / sizeof(GOLDEN[0]) };
 

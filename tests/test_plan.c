@@ -92,6 +92,7 @@ static void test_shapes(void **state)
     shapes_equal("tests/golden/deepseek_v3");
     shapes_equal("tests/golden/deepseek_v3-no-q-latent");
     shapes_equal("tests/golden/deepseek_v3-fp8");
+    shapes_equal("tests/golden/deepseek_v3-wide");
 }
 
 /* GGUF files: an engine over them, whichever types and layout they have. */

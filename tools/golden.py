@@ -211,6 +211,10 @@ GOLDENS = {
                  num_nextn_predict_layers=1),
         why="transformers leaves layer L out of the model; its decoder layer is used inside the module of the paper, "
             "and the result is compared with the module that transformers has for drafting"),
+    "deepseek_v3-wide": Golden(
+        "rows of 256, which hold whole blocks of every GGUF type, beside rows of 32 and of 20", "BF16",
+        deepseek(D=256, L=2, H=2, N=10, R=6, W=10, C=32, Q=32, F=32, V=64, E=6, K=2, M=16, dtype="BF16",
+                 n_group=3, topk_group=2)),
     "deepseek_v2": Golden(
         "deepseek_v2: softmax scores, plain top-k, no bias, no query latent, two shared experts", "BF16",
         deepseek(D=36, L=2, H=3, N=10, R=6, W=12, C=18, Q=None, F=44, V=97, E=6, K=2, M=10, dtype="BF16",
