@@ -69,6 +69,9 @@ def planned(d):
             check(rc == 0 and (r["bytes"], r["tensors"]) == (rows[t]["file_bytes"], rows[t]["tensors"]), model, t, r, rows[t], err)
             check(dict(plan(to)["as it is"], type=rows[t]["type"]) == rows[t], model, t, plan(to)["as it is"], rows[t])
     check(set(plan(TINY, "--type", "R1-Q2")) == {"r1-q2"})
+    check(set(plan("tests/golden/deepseek_v3-mscale")) == {"as it is"}, "GGUF cannot say what this config says")
+    rc, _, err = aha("plan", "tests/golden/deepseek_v3-mscale", "--quick", "--type", "q8_0")
+    check(rc == 1 and "mscale" in err, rc, err)
     rc, _, err = aha("plan", TINY, "--quick", "--type", "IQ1_S")
     check(rc == 2 and "aha convert writes" in err, rc, err)
 

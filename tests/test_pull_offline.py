@@ -191,6 +191,9 @@ def runs():
     hub.close()
     r = subprocess.run(f'"{BIN}" run -m "$("{BIN}" pull --offline org/model)" "Using 8, 13 and 2, make 29."', shell=True, env=environment(home, hub), capture_output=True, timeout=60, check=False)
     check(r.returncode == 0 and r.stdout, r)
+    for name in ("org/model", "org/model:Q4_K_M"):
+        r = subprocess.run([BIN, "run", "-m", name, "hello"], env=environment(home, hub), capture_output=True, timeout=60, check=False)
+        check(r.returncode == 1 and f"aha pull {name} fetches".encode() in r.stderr, r)
     shutil.rmtree(home)
 
 

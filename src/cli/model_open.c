@@ -107,13 +107,22 @@ static void list_models(const char *dir, Buf *out)
     mem_free(names);
 }
 
+/* ORG/NAME is no path here; it may be a repository's name. */
+static int not_there(const char *path, aha_error *e)
+{
+    const char *slash = strchr(path, '/');
+    bool        named = slash && !strchr(slash + 1, '/') && slash[1] && !strchr("./~", path[0]);
+    return error_set(e, AHA_ERR_IO, "there is no '%.400s'; -m expects a model's folder%s%.250s%s", path, named ? ", and aha pull " : "", named ? path : "",
+                     named ? " fetches such a model and says where it is" : "");
+}
+
 static int check_folder(const char *path, const char *wanted, aha_error *e)
 {
     char config[PATH_CAP];
     Buf  inside = {0};
     int  rc;
     if (path_is_special(path, e)) return AHA_ERR_FORMAT;
-    if (!file_exists(path) && !dir_exists(path)) return error_set(e, AHA_ERR_IO, "there is no '%.400s'; -m expects a model's folder", path);
+    if (!file_exists(path) && !dir_exists(path)) return not_there(path, e);
     if (!dir_exists(path))
         return error_set(e, AHA_ERR_FORMAT, "'%.400s' is a file; -m expects the folder with config.json, safetensors and tokenizer.json, or a .gguf", path);
     if ((rc = path_join(config, sizeof config, path, wanted, e)) != 0 || file_exists(config)) return rc;

@@ -185,8 +185,18 @@ static bool is_written(const char *type)
     return false;
 }
 
+/* GGUF has no word for some configs, and then there is no file of them to plan. */
+static bool can_convert(const ModelSet *s, aha_error *why)
+{
+    GgufMeta meta = {0};
+    int      rc = config_to_gguf(&s->cfg, true, &meta, s->path, why);
+    gguf_meta_free(&meta);
+    return rc == 0;
+}
+
 int plan_model(Plan *p, const PlanArgs *a, const ModelSet *s, aha_error *e)
 {
+    aha_error why = {0};
     int rc = a->type && !is_written(a->type) ? error_set(e, AHA_ERR_ARG, "--type %s: of a model, a type that aha convert writes is expected", a->type) : 0;
     p->name = s->path;
     p->title = "";
@@ -195,6 +205,7 @@ int plan_model(Plan *p, const PlanArgs *a, const ModelSet *s, aha_error *e)
     p->active = s->params_active;
     if (rc == 0) rc = choose_lengths(p, a, e);
     if (rc == 0 && !a->type) rc = as_it_is(p, a, s, e);
+    if (rc == 0 && !s->m->gguf && !can_convert(s, &why)) return a->type ? error_set(e, why.code, "%s", why.text) : 0;
     for (int i = 0; rc == 0 && PLAN_TYPES[i]; i++) {
         ModelShape shape = {.source = s->m, .gguf = true};
         if (is_written(PLAN_TYPES[i]) && type_wanted(a, PLAN_TYPES[i])) rc = shape_row(p, a, PLAN_TYPES[i], &shape, e);
