@@ -98,13 +98,13 @@ typedef struct DotTile {
 } DotTile;
 
 /* column `at` of a run, as floats, of 16 columns of C */
-static INLINE v16 aside_weight(const DotForm f, const DotTile *t, int run, int at, int v)
+static INLINE v16 aside_weight(const DotForm f, const Panel *p, int lift, int run, int at, int v)
 {
     const int width = f.halves ? 16 : 32;
-    w16       word = w_load(t->p.u + ((int64_t)run * width + at / 4 * 4) * DOT_NR + 64 * v);
+    w16       word = w_load(p->u + ((int64_t)run * width + at / 4 * 4) * DOT_NR + 64 * v);
     v16       u = w_float(w_and(w_shr(word, 8 * (at % 4)), w_set(255)));
-    v16       x = v_mul(f.min ? u : v_sub(u, v_set((float)t->lift)), v_load(t->p.s + run * DOT_NR + 16 * v));
-    return f.min ? v_add(x, v_load(t->p.m + run * DOT_NR + 16 * v)) : x;
+    v16       x = v_mul(f.min ? u : v_sub(u, v_set((float)lift)), v_load(p->s + run * DOT_NR + 16 * v));
+    return f.min ? v_add(x, v_load(p->m + run * DOT_NR + 16 * v)) : x;
 }
 
 static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int run, v16 acc[DOT_MR][DOT_NV])
@@ -146,7 +146,7 @@ static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int 
         int at = run_aside(gm, f.halves, run);
         if (__builtin_expect(at >= 0, 0)) {
             UNROLL
-            for (int v = 0; v < DOT_NV; v++) acc[m][v] = v_fma(aside_weight(f, t, run, at, v), v_set(gm->x), acc[m][v]);
+            for (int v = 0; v < DOT_NV; v++) acc[m][v] = v_fma(aside_weight(f, &t->p, t->lift, run, at, v), v_set(gm->x), acc[m][v]);
         }
     }
 }
@@ -205,6 +205,8 @@ static DotTileFn *dot_tile_fn(const QuantForm *f)
     return f->min ? dot_min : f->lift == 128 ? dot_wide : dot_plain;
 }
 
+enum { FEW_MAX = 8 }; /* rows that do without a panel */
+
 /* Asks for bytes that are wanted soon. */
 static INLINE void dot_prefetch(const uint8_t *next, const uint8_t *end, int64_t bytes)
 {
@@ -212,40 +214,9 @@ static INLINE void dot_prefetch(const uint8_t *next, const uint8_t *end, int64_t
     for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
 }
 
-/* ---- a single row of A ----
- * Nothing is gained by a panel then: stores of 64 bytes take two cycles on some processors, so what is unpacked goes into the
- * products from its register (Q4_K in the second cache, Zen 4: 70 -> 93 GOP/s a core).  One function a type: 16 columns of C. */
-static INLINE v16 single_sum(const Panel *p, const ActGroup *g, const int runs, const bool halves, const bool min, const int lift, v16 acc)
-{
-    UNROLL
-    for (int r = 0; r < runs; r++) {
-        const ActGroup *gr = g + r * p->width / QUANT_GROUP;
-        int32_t         sum = run_sum(gr, halves, r);
-        v16             x = v_mul(w_float(w_add(p->sum[r], w_set(-lift * sum))), v_load(p->s + 16 * r));
-        if (min) x = v_fma(v_set((float)sum), v_load(p->m + 16 * r), x);
-        acc = v_fma(x, v_set(gr->d), acc);
-    }
-    return acc;
-}
-
-/* A block in which a column is kept aside goes through a panel of sixteen rows. */
-static __attribute__((noinline)) v16 single_aside(Dtype type, Stripe from, int n, const int8_t *q, const ActGroup *g, v16 acc)
-{
-    _Alignas(64) uint8_t u[GEMM_KC * DOT_NR];
-    _Alignas(64) float   s[GEMM_KC / 16 * DOT_NR], m[GEMM_KC / 16 * DOT_NR], c[16];
-    const QuantForm     *f = quant_form(type);
-    DotTile              t = {.p = {.u = u, .s = s, .m = m, .step = DOT_NR}, .groups = n / QUANT_GROUP, .lift = f->lift, .q = q, .g = g, .c = c,
-                              .cols = 16};
-    if (DOT_NV > 1) { /* the other columns of the tile are nobody's */
-        memset(u, 0, sizeof u);
-        memset(s, 0, sizeof s);
-        memset(m, 0, sizeof m);
-    }
-    unpack_stripe(&t.p, type, from, n);
-    v_store(c, acc);
-    dot_tile_fn(f)(1, &t);
-    return v_load(c);
-}
+/* ---- a few rows of A ----
+ * Little is gained by a panel then: stores of 64 bytes take two cycles on some processors, so what is unpacked goes into the
+ * products of one row, or of DOT_FEW, from its register. */
 static INLINE bool any_aside(const ActGroup *g, int n)
 {
     int at = -1;
@@ -253,41 +224,99 @@ static INLINE bool any_aside(const ActGroup *g, int n)
     return at != -1;
 }
 
-/* acc + the products of some blocks of a stripe */
-typedef v16 SingleFn(Stripe s, int64_t blocks, const int8_t *q, const ActGroup *g, v16 acc);
+/* the sum of run r into a row's acc */
+static INLINE v16 few_run(const DotForm f, const int lift, const ActGroup *g, int r, w16 i, const float *s, const float *m, v16 acc)
+{
+    int32_t sum = run_sum(g, f.halves, r);
+    v16     x = v_mul(w_float(f.min ? i : w_add(i, w_set(-lift * sum))), v_load(s + 16 * r));
+    if (f.min) x = v_fma(v_set((float)sum), v_load(m + 16 * r), x);
+    return v_fma(x, v_set(g->d), acc);
+}
+
+/* All of a block's runs, of which some have a column of the row kept aside: its weights are unpacked once more. */
+static __attribute__((noinline)) v16 few_aside(Dtype type, Stripe from, const w16 *sum, const float *s, const float *m, const ActGroup *g, v16 acc)
+{
+    const QuantForm     *q = quant_form(type);
+    const DotForm        f = {q->halves, q->min, q->lift == 128};
+    const int            block = dtype_info(type)->block, width = f.halves ? 16 : 32;
+    _Alignas(64) uint8_t u[GEMM_KC * DOT_NR];
+    _Alignas(64) float   all_s[GEMM_KC / 16 * DOT_NR], all_m[GEMM_KC / 16 * DOT_NR];
+    const Panel          whole = {.u = u, .s = all_s, .m = all_m, .step = DOT_NR};
+    unpack_stripe(&whole, type, from, block);
+    for (int r = 0; r < block / width; r++) {
+        const ActGroup *gr = g + r * width / QUANT_GROUP;
+        int             at = run_aside(gr, f.halves, r);
+        acc = few_run(f, q->lift, gr, r, sum[r], s, m, acc);
+        if (at >= 0) acc = v_fma(aside_weight(f, &whole, q->lift, r, at, 0), v_set(gr->x), acc);
+    }
+    return acc;
+}
+
+/* Several rows at once are worth it where a block's sums are few and its weights come cheaply. */
+static INLINE bool few_pay(Dtype t, bool halves)
+{
+    return !halves && t != DT_IQ1_S && t != DT_IQ2_XXS && t != DT_IQ3_XXS && t != DT_IQ3_S && t != DT_TQ1_0;
+}
+
+/* acc[row] + the products of some blocks of a stripe with rows of A, from column 0 of q and g on: a function for each type, and two where
+ * several rows pay */
+typedef void FewFn(Stripe s, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc);
 #define X(name, type, block, halves, min, lift)                                                                       \
-    static v16 single_##name(Stripe from, int64_t blocks, const int8_t *q, const ActGroup *g, v16 acc)                \
+    static INLINE void few_##name(const int rows, Stripe from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc) \
     {                                                                                                                 \
-        enum { WIDTH = (halves) ? 16 : 32, RUNS = (block) / WIDTH };                                                  \
-        const StripeForm   form = stripe_form(type);                                                                  \
-        _Alignas(64) float s[16 * RUNS], m[16 * RUNS];                                                                \
-        for (; blocks > 0; blocks--, from = stripe_from(form, from, 1), q += block, g += (block) / QUANT_GROUP) {     \
-            if (__builtin_expect(any_aside(g, (block) / QUANT_GROUP), 0)) {                                           \
-                acc = single_aside(type, from, block, q, g, acc);                                                     \
-                continue;                                                                                             \
-            }                                                                                                         \
-            w16   sum[RUNS];                                                                                          \
-            Panel p = {NULL, s, m, 16, sum, q, WIDTH, (lift) == 128};                                                 \
+        enum { WIDTH = (halves) ? 16 : 32, RUNS = (block) / WIDTH, GROUPS = (block) / QUANT_GROUP };                  \
+        _Alignas(64) float s[16 * RUNS], m[(min) ? 16 * RUNS : 1] = {0};                                              \
+        const DotForm      f = {halves, min, (lift) == 128};                                                          \
+        for (int64_t i = 0; i < blocks; i++, from = stripe_from(stripe_form(type), from, 1)) {                        \
+            w16   sum[RUNS][DOT_FEW];                                                                                 \
+            Panel p = {NULL, s, m, 16, sum, q, rows, (int)i * (block), WIDTH, f.wide};                                \
             UNROLL                                                                                                    \
-            for (int r = 0; r < RUNS; r++) sum[r] = w_zero();                                                         \
+            for (int r = 0; r < RUNS; r++) {                                                                          \
+                UNROLL                                                                                                \
+                for (int n = 0; n < rows; n++) sum[r][n] = w_zero();                                                  \
+            }                                                                                                         \
             unpack_##name(&p, from);                                                                                  \
-            acc = single_sum(&p, g, RUNS, halves, min, lift, acc);                                                    \
+            UNROLL                                                                                                    \
+            for (int n = 0; n < rows; n++) {                                                                          \
+                const ActGroup *gn = g[n] + i * GROUPS;                                                               \
+                if (__builtin_expect(any_aside(gn, GROUPS), 0)) {                                                     \
+                    w16 of_row[RUNS];                                                                                 \
+                    UNROLL /* an index that is no constant would put sum into memory */                               \
+                    for (int r = 0; r < RUNS; r++) of_row[r] = sum[r][n];                                             \
+                    acc[n] = few_aside(type, from, of_row, s, m, gn, acc[n]);                                         \
+                    continue;                                                                                         \
+                }                                                                                                     \
+                UNROLL                                                                                                \
+                for (int r = 0; r < RUNS; r++) acc[n] = few_run(f, lift, gn + r * WIDTH / QUANT_GROUP, r, sum[r][n], s, m, acc[n]); \
+            }                                                                                                         \
         }                                                                                                             \
-        return acc;                                                                                                   \
+    }                                                                                                                 \
+    static void one_##name(Stripe s, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc)      \
+    {                                                                                                                 \
+        const int8_t   *q1[1] = {q[0]};                                                                               \
+        const ActGroup *g1[1] = {g[0]};                                                                               \
+        v16             sum[1] = {acc[0]};                                                                            \
+        few_##name(1, s, blocks, q1, g1, sum);                                                                        \
+        acc[0] = sum[0];                                                                                              \
+    }                                                                                                                 \
+    static void several_##name(Stripe s, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc)  \
+    {                                                                                                                 \
+        if (few_pay(type, halves)) few_##name(DOT_FEW, s, blocks, q, g, acc);                                         \
     }
 QUANT_FORMS(X)
 #undef X
 
-static SingleFn *single_fn(Dtype t)
+static FewFn *few_fn(Dtype t, bool one)
 {
     switch (t) {
 #define X(name, type, block, halves, min, lift)                                                                       \
-    case type: return single_##name;
+    case type: return one ? one_##name : several_##name;
         QUANT_FORMS(X)
 #undef X
     default: return NULL;
     }
 }
+static int few_max(const DotArgs *a) { return few_pay(a->b_type, quant_form(a->b_type)->halves) ? FEW_MAX : 1; }
 
 /* GEMM_KC columns at most of sixteen rows as a stripe: where they are one already, or turned into `room` */
 static Stripe stripe_of(const DotArgs *a, const uint8_t *rows, int k0, int kc, uint8_t *room)
@@ -342,25 +371,34 @@ static void dot_block(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, in
     }
 }
 
-/* row m and columns [n0, n1) of a head's C */
-static void dot_single(const DotArgs *a, int64_t head, int64_t m, int64_t n0, int64_t n1, uint8_t *scratch)
+/* rows [m0, m1), FEW_MAX at most, and columns [n0, n1) of a head's C */
+static void dot_few(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t n0, int64_t n1, uint8_t *scratch)
 {
-    SingleFn       *single = single_fn(a->b_type);
-    const int       block = dtype_info(a->b_type)->block, part = a->striped ? a->K : GEMM_KC;
-    int64_t         at = (m * a->H + head) * a->K;
-    const int8_t   *q = a->q + at;
-    const ActGroup *g = a->g + at / QUANT_GROUP;
+    const int       block = dtype_info(a->b_type)->block, part = a->striped ? a->K : GEMM_KC, rows = (int)(m1 - m0);
+    const int8_t   *q[FEW_MAX + DOT_FEW];
+    const ActGroup *g[FEW_MAX + DOT_FEW];
     const uint8_t  *b = a->b + head * a->b_head;
-    float          *c = a->c + m * a->c_row + head * a->c_head;
+    float          *c = a->c + m0 * a->c_row + head * a->c_head;
     for (; n0 + 16 <= n1 && rows_near(a); n0 += 16) {
-        v16 sum = v_zero();
+        v16 sum[FEW_MAX + DOT_FEW];
+        for (int m = 0; m < FEW_MAX + DOT_FEW; m++) sum[m] = v_zero();
         for (int k = 0; k < a->K; k += part) {
-            int kc = a->K - k < part ? a->K - k : part;
-            sum = single(stripe_of(a, b + n0 * a->b_row, k, kc, scratch), kc / block, q + k, g + k / QUANT_GROUP, sum);
+            int    kc = a->K - k < part ? a->K - k : part;
+            Stripe s = stripe_of(a, b + n0 * a->b_row, k, kc, scratch);
+            for (int m = 0; m < rows + DOT_FEW; m++) { /* rows beyond the last are it again, and thrown away */
+                int64_t at = ((m0 + (m < rows ? m : rows - 1)) * a->H + head) * a->K + k;
+                q[m] = a->q + at;
+                g[m] = a->g + at / QUANT_GROUP;
+            }
+            for (int m = 0; m < rows;) {
+                bool one = m + 1 == rows;
+                few_fn(a->b_type, one)(s, kc / block, q + m, g + m, sum + m);
+                m += one ? 1 : DOT_FEW;
+            }
         }
-        v_store(c + n0, a->bias ? v_add(sum, v_load(a->bias + n0)) : sum);
+        for (int m = 0; m < rows; m++) v_store(c + m * a->c_row + n0, a->bias ? v_add(sum[m], v_load(a->bias + n0)) : sum[m]);
     }
-    if (n0 < n1) dot_block(a, head, m, m + 1, n0, n1, scratch);
+    if (n0 < n1) dot_block(a, head, m0, m1, n0, n1, scratch);
 }
 
 KERNEL(dot)
@@ -370,8 +408,8 @@ KERNEL(dot)
     while (i0 < i1) { /* the items that lie in one row of tiles go together */
         int64_t row = i0 / cols, stop = (row + 1) * cols < i1 ? (row + 1) * cols : i1;
         int64_t m0 = row % rows * DOT_TILE_M, n0 = (i0 - row * cols) * DOT_TILE_N, n1 = (stop - row * cols) * DOT_TILE_N;
-        if (a->M == 1)
-            dot_single(a, row / rows, 0, n0, n1 < a->N ? n1 : a->N, align64(scratch));
+        if (a->M <= few_max(a))
+            dot_few(a, row / rows, 0, a->M, n0, n1 < a->N ? n1 : a->N, align64(scratch));
         else
             dot_block(a, row / rows, m0, m0 + DOT_TILE_M < a->M ? m0 + DOT_TILE_M : a->M, n0, n1 < a->N ? n1 : a->N, align64(scratch));
         i0 = stop;

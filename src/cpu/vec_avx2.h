@@ -15,6 +15,7 @@
 /* integers: 4 sums, as many of floats, 2 of B, 2 of A */
 #define DOT_MR 2
 #define DOT_NV 1
+#define DOT_FEW 2
 
 typedef struct v16 {
     __m256 lo, hi;

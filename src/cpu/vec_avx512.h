@@ -15,6 +15,7 @@
 /* integers: 12 sums, as many of floats, 2 of B, 1 of A */
 #define DOT_MR 6
 #define DOT_NV 2
+#define DOT_FEW 4 /* rows of A that take weights from registers */
 
 typedef __m512    v16;
 typedef __mmask16 m16;

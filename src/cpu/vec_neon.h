@@ -15,6 +15,7 @@
 /* integers: 8 sums, as many of floats, 4 of B, 1 of A */
 #define DOT_MR 2
 #define DOT_NV 1
+#define DOT_FEW 2
 
 typedef struct v16 {
     float32x4_t a, b, c, d;
