@@ -444,6 +444,12 @@ static void inspect(void **state)
     assert_true(json_is_true(json_object_get(j, "sound")));
     assert_int_equal(json_integer_value(json_object_get(j, "unused")), 0); /* scales are used */
     json_decref(j);
+    r = ran("inspect tests/gguf/llama.gguf");
+    ASSERT_HAS(r.out, "  note         llama.attention.key_length is absent: taken to be 6\n");
+    ASSERT_RAN(r, 0);
+    r = ran("inspect tests/gguf/llama.gguf --json");
+    ASSERT_HAS(r.out, "\"taken\":[\"llama.attention.key_length is absent: taken to be 6\"]");
+    ASSERT_RAN(r, 0);
 }
 
 static void gguf(void **state)

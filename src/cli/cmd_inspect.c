@@ -125,6 +125,11 @@ static void show_verdict(const Inspection *x)
 {
     const char *red = term_style(STDOUT_FILENO, STYLE_RED), *green = term_style(STDOUT_FILENO, STYLE_GREEN);
     const char *off = term_style(STDOUT_FILENO, STYLE_OFF);
+    for (int i = 0; i < x->n_taken; i++) {
+        out_str("  note         ");
+        out_text(x->taken[i], strlen(x->taken[i]));
+        out_str("\n");
+    }
     show_note(x->unused, "not used", x->unused_name);
     show_note(x->all_zero, "all zero", x->all_zero_name);
     for (int i = 0; i < x->n_problem; i++) out_fmt("  %sproblem%s      %s\n", red, off, x->problem[i]);
@@ -246,6 +251,11 @@ static void show_json(const Inspection *x, bool tensors)
     for (int i = 0; i < x->n_problem; i++) {
         if (i) buf_str(&b, ",");
         buf_json(&b, x->problem[i], strlen(x->problem[i]));
+    }
+    buf_str(&b, "],\"taken\":[");
+    for (int i = 0; i < x->n_taken; i++) {
+        if (i) buf_str(&b, ",");
+        buf_json(&b, x->taken[i], strlen(x->taken[i]));
     }
     buf_str(&b, "]");
     if (x->has_config) json_config(&b, &x->cfg);

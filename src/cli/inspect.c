@@ -184,6 +184,21 @@ static void judge_numbers(Inspection *x)
     problem(x, &e);
 }
 
+/* What is said while files are opened: warnings to people as ever, the rest is kept. */
+static void hear(void *user, LogLevel level, const char *line)
+{
+    Inspection *x = user;
+    size_t      n = strlen(x->path);
+    if (level >= LOG_WARN) {
+        say("%s", line);
+        return;
+    }
+    if (!strncmp(line, x->path, n) && !strncmp(line + n, ": ", 2)) line += n + 2;
+    for (int i = 0; i < x->n_taken; i++) /* a file may be opened twice */
+        if (!strncmp(x->taken[i], line, sizeof x->taken[i] - 1)) return;
+    if (x->n_taken < TAKEN_MAX) snprintf(x->taken[x->n_taken++], sizeof x->taken[0], "%s", line);
+}
+
 int inspect_read(Inspection *x, const ModelArgs *a, const char *path, int scan, aha_error *e)
 {
     ModelArgs args = *a;
@@ -196,9 +211,11 @@ int inspect_read(Inspection *x, const ModelArgs *a, const char *path, int scan, 
     if (!x->builtin && path_is_special(x->path, e)) return AHA_ERR_FORMAT;
     if (!x->builtin && !file_exists(x->path) && !dir_exists(x->path)) return error_set(e, AHA_ERR_IO, "there is no '%.400s'", x->path);
     x->is_folder = x->builtin || dir_exists(x->path);
+    log_set(hear, x, LOG_INFO);
     if (x->is_folder || ends_with(x->path, ".gguf")) open_model(x, &args);
     if (x->is_folder && !x->m) open_parts(x);
     if (!x->is_folder && !x->m) open_file(x);
+    cli_begin(NULL);
     if (x->file) count_tensors(x);
     if (x->m && count_unused(x, e)) return e->code;
     if (x->file && (scan == 1 || (scan < 0 && x->all.bytes <= SCAN_BYTES))) scan_all(x);

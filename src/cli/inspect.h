@@ -24,7 +24,7 @@ typedef struct Count {
     double  bytes;
 } Count;
 
-enum { PROBLEMS_MAX = 8 };
+enum { PROBLEMS_MAX = 8, TAKEN_MAX = 24 };
 typedef struct Inspection {
     const char *path;
     bool        builtin, is_folder;
@@ -45,6 +45,8 @@ typedef struct Inspection {
     const char *all_zero_name;
     char        problem[PROBLEMS_MAX][512];
     int         n_problem;
+    char        taken[TAKEN_MAX][512]; /* what the files leave open, and what it is taken to be */
+    int         n_taken;
 } Inspection;
 
 /* path NULL: the built-in model.  Never fails for what is in the files: that becomes a problem.  scan: 1 read every number,
