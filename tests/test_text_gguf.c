@@ -176,7 +176,12 @@ static void apply(Arrays *a, const Change *c)
     if (!strcmp(c->field, "token")) a->token[c->at] = r;
     else if (!strcmp(c->field, "merge")) a->merge[c->at] = r;
     else if (!strcmp(c->field, "type")) a->type[c->at] = (int32_t)c->n;
-    else if (!strcmp(c->field, "model")) a->v.model = r;
+    else if (!strcmp(c->field, "added")) {
+        uint64_t i = 0;
+        while (i < a->v.n && (a->token[i].n != r.n || memcmp(a->token[i].s, r.s, (size_t)r.n))) i++;
+        assert_true(i < a->v.n);
+        a->type[i] = 4;
+    } else if (!strcmp(c->field, "model")) a->v.model = r;
     else if (!strcmp(c->field, "pre")) a->v.pre = r;
     else if (!strcmp(c->field, "n")) a->v.n = (uint64_t)c->at;
     else if (!strcmp(c->field, "n_type")) a->v.n_type = (uint64_t)c->at;
@@ -222,6 +227,8 @@ static void hostile(void **state)
         {"type", 300, NULL, -1, AHA_ERR_FORMAT, "token_type[300]: -1"},
         {"type", 300, NULL, INT32_MAX, AHA_ERR_FORMAT, "token_type[300]: 2147483647"},
         {"type", 40, NULL, 5, AHA_ERR_FORMAT, "byte 0x"},
+        {"added", 0, "\xc4\xa3", -1, AHA_ERR_FORMAT, "byte 0x81"}, /* as an added token it is a letter, and half characters would come out */
+        {"added", 0, "\xc3\xb5", -1, 0, ""},                     /* no UTF-8 holds 0xf5 */
         {"merge", 0, "Ġa", -1, AHA_ERR_FORMAT, "merges[0]"},
         {"merge", 0, "", -1, AHA_ERR_FORMAT, "merges[0]"},
         {"merge", 0, NULL, -1, AHA_ERR_FORMAT, "merges[0]"},

@@ -168,12 +168,14 @@ static bool spelled_alike(const char *s, size_t n)
     return true;
 }
 
-/* DeepSeek-LLM's vocabulary has the bytes that no UTF-8 holds (C0, C1, F5 and up) as added tokens, spelled by their letters. */
+/* DeepSeek-LLM's vocabulary has the bytes that no UTF-8 holds (C0, C1, F5 and up) as added tokens, spelled by their letters.  Other bytes
+ * need a token of their own: an added one gives the letter back, so that characters would fall apart. */
 static int32_t byte_token(const Tokenizer *t, uint8_t byte)
 {
     char    letter[4], c = (char)byte;
     int32_t id = bpe_find(&t->bpe, &c, 1);
-    return id >= 0 ? id : added_id(t, letter, (size_t)utf8_put(letter, bytemap_char(byte)));
+    if (id >= 0 || !(byte == 0xc0 || byte == 0xc1 || byte >= 0xf5)) return id;
+    return added_id(t, letter, (size_t)utf8_put(letter, bytemap_char(byte)));
 }
 
 int tok_build(Tokenizer *t, const TokSpec *spec, int vocab, size_t n_merges, const TokSource *from, aha_error *e)
