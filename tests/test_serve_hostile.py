@@ -63,7 +63,7 @@ def sizes(s):
     check(status_of(reply) == 413, reply[:200])
     for header in (b"X-Big: " + b"a" * (1 << 20), b"Authorization: Bearer " + b"k" * (1 << 20), b"X-Many: a\r\n" * 100000):
         reply = s.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n\r\n")
-        check(status_of(reply) in (431, 413, 400), header[:20], reply[:200])
+        check(status_of(reply) == 431, header[:20], reply[:200])
     check(status_of(s.raw(b"GET /" + b"a" * 600 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 414)
     check(s.ask("POST", CHAT, b" " * 102400)[0] == 400 and s.ask("POST", CHAT, b" " * 102401)[0] == 413)
     healthy(s)
@@ -338,7 +338,7 @@ def keys():
         slow = subprocess.run([BIN, "keys", "add", "slow", "--db", db, "--rate", "2/min"], capture_output=True, text=True, check=True).stdout.split()[-1]
         with Server("--db", db, "--log") as s:
             for path in ("/v1/models", "//v1/models", "/v1/../v1/models", "/nothing", "/metrics", "/health/../v1/models"):
-                for k in (None, "", "Bearer", "Bearer ", "Bearer x", "Bearer " + key[:-1], "Bearer " + key + "x", "bearer" + key, key, "Bearer " + "k" * 20000):
+                for k in (None, "", "Bearer", "Bearer ", "Bearer x", "Bearer " + key[:-1], "Bearer " + key + "x", "bearer" + key, key, "Bearer " + "k" * 40000):
                     h = {} if k is None else {"Authorization": k}
                     check(s.get(path, headers=h)[0] == 401, path, k)
             check(s.get("/v1/models", headers={"Host": "localhost/health"})[0] == 401)

@@ -98,6 +98,8 @@ def errors(s):
     refused(openai.NotFoundError, lambda: c.chat.completions.create(model="gpt-9", messages=PUZZLE))
     refused(openai.BadRequestError, lambda: c.chat.completions.create(model=MODEL, messages=PUZZLE, response_format={"type": "json_object"}))
     refused(openai.BadRequestError, lambda: c.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "x" * 100000}]))
+    e = refused(openai.APIStatusError, lambda: s.client(key="k" * 60000, max_retries=0).models.list())  # answered by the HTTP library, in HTML
+    check(e.status_code == 431, e)
 
 
 async def at_once(s):
