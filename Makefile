@@ -70,13 +70,14 @@ $(BUILD)/libserve.a: $(SERVE_OBJ)
 $(BUILD)/libaha.so: $(LIB_OBJ)
 	$(CC) -shared -Wl,-soname,$(SONAME) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-# Each ISA's files are compiled with its own flags, so that one binary runs on every processor of the family.
+# Each ISA's files are compiled with its own flags, so that one binary runs on every processor of the family.  ISA_CFLAGS: more for all of them
 $(BUILD)/src/cpu/x86/avx2_%.o: ISA_FLAGS := -mavx2 -mfma -mf16c
 $(BUILD)/src/cpu/x86/avxvnni_%.o: ISA_FLAGS := -mavx2 -mavxvnni -mfma -mf16c
 AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
 $(BUILD)/src/cpu/x86/avx512_%.o: ISA_FLAGS := $(AVX512)
 $(BUILD)/src/cpu/x86/avx512vnni_%.o: ISA_FLAGS := $(AVX512) -mavx512vnni
 $(BUILD)/src/cpu/arm/dotprod_%.o: ISA_FLAGS := -march=armv8.2-a+dotprod
+$(ISA_ROOM_$(ARCH):%=$(BUILD)/%/%.o): ALL_CFLAGS += $(ISA_CFLAGS)
 kernels: $(filter $(ISA_ROOM_$(ARCH):%=$(BUILD)/%/%),$(LIB_OBJ))
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

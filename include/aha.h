@@ -158,7 +158,7 @@ typedef struct aha_new_token {
     size_t  size;
     int32_t token;
     int     index;  /* among the generated ones */
-    bool    forced; /* not the model's choice: it closes a thinking that came to its budget */
+    bool    forced; /* not the model's choice: it closes a thinking that came to its budget, or follows it (`then`) */
     float   logp;   /* when asked for */
     const aha_token_logp *top; /* [n_top] valid until the sequence is freed; NULL unless asked for */
 } aha_new_token;
@@ -200,9 +200,14 @@ typedef struct aha_seq_options {
                                       * 1 to 512 tokens at least four times in a row, over at least so many tokens */
     uint64_t       group;            /* who asks, any number: slots, cache and rows are shared evenly between groups, within one the
                                       * oldest is first */
+    /* What follows the end of the thinking that the prompt opened, whoever closed it: these tokens, whatever the model would say, and then
+     * it goes on by itself.  For an answer that must begin so.  They count like any others.  A token that would end the answer inside
+     * that thinking ends the thinking instead: it is </think>. */
+    const int32_t *then;             /* [n_then] copied; NULL: nothing */
+    int            n_then;           /* at most AHA_THINK_END_MAX */
 } aha_seq_options;
 #define AHA_SEQ_OPTIONS_INIT {sizeof(aha_seq_options), NULL, 0, 0, NULL, NULL, 0, false, false, NULL, NULL, NULL, NULL, 0, false, false, -1, \
-                              NULL, 0, 0, 0}
+                              NULL, 0, 0, 0, NULL, 0}
 
 typedef enum aha_seq_state { AHA_SEQ_WAITING, AHA_SEQ_PROMPT, AHA_SEQ_GENERATING, AHA_SEQ_DONE } aha_seq_state;
 typedef enum aha_finish {
@@ -225,7 +230,7 @@ typedef struct aha_seq_status {
     const aha_token_logp *top;        /* [n_tokens][n_top], and one row more for stop_token; NULL unless asked for */
     const float          *prompt_logp; /* [prompt_done] of the prompt's tokens; the first has none: 0.  NULL unless asked for */
     const aha_token_logp *prompt_top; /* [prompt_done][n_top]; of the first all -1 */
-    const bool           *forced;     /* [n_tokens]; NULL: there was no budget */
+    const bool           *forced;     /* [n_tokens]; NULL: there was neither a budget nor `then` */
     int            n_think;           /* generated tokens that are thinking, its tags included; 0 unless the model has them */
     int            repeat_period, repeat_tokens; /* of AHA_FINISH_REPEAT: how many tokens were repeated, over how many at the end */
 } aha_seq_status;
@@ -276,6 +281,14 @@ AHA_API void aha_engine_get_stats(const aha_engine *g, aha_engine_stats *stats);
  * read.  Whoever reads the file reads the conversations: it is its owner's alone.  Replaced whole or not at all; not written
  * when there is no page.  Returns how many pages it has; AHA_ERR_IO, _NOMEM, _ARG, _STATE. */
 AHA_API int aha_engine_cache_save(aha_engine *g, const char *path, int64_t bytes_max, aha_error *e);
+/* The same in two parts, for who goes on stepping the engine while a large file is written.  One snapshot of an engine at a time
+ * (AHA_ERR_STATE); it is freed, with what else is the engine's thread's, before the engine. */
+typedef struct aha_cache_snapshot aha_cache_snapshot;
+AHA_API int aha_engine_cache_snapshot(aha_engine *g, int64_t bytes_max, aha_cache_snapshot **out, aha_error *e);
+/* By any thread, once.  As aha_engine_cache_save; AHA_ERR_STATE also when the engine needed the room of a page that was not written yet:
+ * then there is no new file. */
+AHA_API int aha_cache_snapshot_write(aha_cache_snapshot *s, const char *path, aha_error *e);
+AHA_API void aha_cache_snapshot_free(aha_cache_snapshot *s); /* NULL is fine */
 /* Reads such a file into empty pages, as many as there are; nothing is given up for it.  Returns how many were read.
  * AHA_ERR_UNSUPPORTED: it is of another model, instruction set, kv_type or version, and says which; AHA_ERR_FORMAT: it is damaged;
  * AHA_ERR_IO, _NOMEM, _STATE.  With an error nothing of it is used. */

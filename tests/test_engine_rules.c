@@ -32,7 +32,7 @@ static SeqRequest subject(int i)
     r.think_open = i == 3 || i == 5;
     r.think_budget = i == 2 ? 6 : i == 3 ? 10 : i == 4 ? 0 : -1;
     if (i == 3) r.think_end = END, r.n_think_end = 5;
-    if (i == 5) r.think_budget = 23;
+    if (i == 5) r.think_budget = 23, r.then = END, r.n_then = 3;
     return r;
 }
 
@@ -172,6 +172,46 @@ static void test_penalties_see_guesses(void **state)
     model_free(m);
 }
 
+/* What follows a thinking, whoever closed it; the model goes on behind it. */
+static void test_then(void **state)
+{
+    static const aha_logit_bias SHUT[] = {{CLOSE, 100}, {12, -100}}, NEITHER[] = {{OPEN, -100}, {CLOSE, -100}, {12, -100}};
+    static const aha_logit_bias ENDS[] = {{12, 100}};
+    static const int32_t        THEN[] = {12, 13, CLOSE, 12}, t12 = 12;
+    const Kernels *k = cpu_kernels(NULL, NULL);
+    Model         *m = golden_model("deepseek_v3-mtp", DT_F32, false);
+    (void)state;
+    for (int way = 0; way < 4; way++) { /* closed by the budget or by the model; with guesses or not */
+        Engine    *g = engine_open(m, k, NULL, (EngineOptions){.draft = way & 1});
+        SeqRequest r = {.prompt = g_prompt[1], .n_prompt = 90, .max_new = 30, .sample = {1, 1, 0, 0, 3, 0}, .think = &TAGS, .think_open = true,
+                        .think_budget = way < 2 ? 10 : -1, .then = THEN, .n_then = 4};
+        int n, at = way < 2 ? 14 : 1;
+        r.adjust = (SampleAdjust){.bias = way < 2 ? NEITHER : SHUT, .n_bias = way < 2 ? 3 : 2};
+        Seq *s = submit(g, &r);
+        run_guarded(g);
+        const int32_t *t = seq_tokens(s, &n);
+        assert_int_equal(n, 30);
+        assert_int_equal(t[way < 2 ? 11 : 0], CLOSE);
+        assert_memory_equal(t + at, THEN, sizeof THEN);
+        for (int i = 0; i < n; i++) {
+            assert_int_equal(seq_forced(s, i), i >= (way < 2 ? 10 : 1) && i < at + 4);
+            if (i >= at + 4) assert_int_not_equal(t[i], 12); /* it is not said again */
+        }
+        seq_free(s);
+        r.stop = &t12, r.n_stop = 1; /* it would end at once, and ends its thinking instead; behind that it may */
+        r.adjust = (SampleAdjust){.bias = ENDS, .n_bias = 1};
+        r.then = THEN + 1, r.n_then = 2;
+        s = submit(g, &r);
+        run_guarded(g);
+        t = seq_tokens(s, &n);
+        assert_int_equal(n, 3);
+        assert_true(t[0] == CLOSE && t[1] == 13 && t[2] == CLOSE && seq_finish(s) == SEQ_FINISH_STOP);
+        seq_free(s);
+        engine_free(g);
+    }
+    model_free(m);
+}
+
 /* The same request with other streams computes its prompt once, rules or not; the prompt's log-probabilities need it whole. */
 static void test_copies(void **state)
 {
@@ -264,6 +304,9 @@ static void test_refusals(void **state)
     r = ok, r.think_end = END, r.n_think_end = 0, refuse(g, r, AHA_ERR_ARG, "n_think_end");
     r = ok, r.think_end = END, r.n_think_end = AHA_THINK_END_MAX + 1, refuse(g, r, AHA_ERR_ARG, "n_think_end");
     r = ok, r.think_end = far, r.n_think_end = 2, refuse(g, r, AHA_ERR_ARG, "think_end 1");
+    r = ok, r.think_open = true, r.then = far, r.n_then = 2, refuse(g, r, AHA_ERR_ARG, "then 1");
+    r = ok, r.think_open = true, r.then = END, r.n_then = AHA_THINK_END_MAX + 1, refuse(g, r, AHA_ERR_ARG, "n_then");
+    r = ok, r.then = END, r.n_then = 2, refuse(g, r, AHA_ERR_UNSUPPORTED, "then has 2 tokens");
     r = ok, r.adjust = (SampleAdjust){.bias = &beyond, .n_bias = 1}, refuse(g, r, AHA_ERR_ARG, "bias 0");
     r = ok, r.adjust.presence = NAN, refuse(g, r, AHA_ERR_ARG, "presence_penalty");
     engine_free(g);
@@ -307,7 +350,7 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_answer), cmocka_unit_test(test_penalties_see_guesses), cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_same_answer), cmocka_unit_test(test_penalties_see_guesses), cmocka_unit_test(test_then), cmocka_unit_test(test_copies),
         cmocka_unit_test(test_repeat), cmocka_unit_test(test_refusals), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

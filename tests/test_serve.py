@@ -194,7 +194,7 @@ def tools(s):
     check(fence in end)
     with open("models/aha-tiny/tokenizer.json", encoding="utf-8") as f:  # </think> would end the call: the model knows no tools
         close = next(t["id"] for t in json.load(f)["added_tokens"] if t["content"] == "</think>")
-    open_call = {"tools": TOOLS, "tool_choice": named, "max_tokens": 12, "temperature": 0, "logit_bias": {str(close): -100}}
+    open_call = {"tools": TOOLS, "tool_choice": named, "max_tokens": 12, "temperature": 0, "logit_bias": {str(close): -100}, "thinking_budget": 0}
     r = s.chat(stop=None, **open_call)
     c = r["choices"][0]
     check(c["message"]["tool_calls"][0]["function"]["name"] == "get_weather" and c["message"]["content"] is None, c)
@@ -203,6 +203,16 @@ def tools(s):
     calls = [t for x in k for y in x["choices"] for t in y["delta"].get("tool_calls", [])]
     check(calls[0]["index"] == 0 and calls[0]["function"] == c["message"]["tool_calls"][0]["function"], calls)
     check(k[-1]["choices"][0]["finish_reason"] == c["finish_reason"])
+    for choice in (named, "required"):  # after thinking, that is to its budget, or to its end
+        for more in ({"thinking_budget": 8}, {"logit_bias": {}, "max_tokens": 300}, {"max_tokens": 250}):
+            r = s.chat(**{**open_call, "thinking_budget": None, "max_tokens": 60, "tool_choice": choice, **more})
+            m, thought = r["choices"][0]["message"], r["usage"]["completion_tokens_details"]["reasoning_tokens"]
+            check((m.get("reasoning_content") or "logit_bias" in more) and m["content"] is None, choice, more, r)
+            check(m["tool_calls"][0]["function"]["name"] == "get_weather" or choice == "required", m)
+            check(thought == 10 if "thinking_budget" in more else thought <= 4 * more["max_tokens"] // 5 + 2, r)
+            k = s.stream(**{**open_call, "thinking_budget": None, "max_tokens": 60, "tool_choice": choice, **more})
+            check(joined(k, "reasoning_content") == m.get("reasoning_content", "") and joined(k, "content") == "", k)
+            check([t["function"] for x in k for y in x["choices"] for t in y["delta"].get("tool_calls", [])] == [t["function"] for t in m["tool_calls"]], k)
     for bad in ({"tools": "x"}, {"tools": [{"type": "function"}]}, {"tools": [1]}, {"tools": TOOLS, "tool_choice": "maybe"},
                 {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "nobody"}}}, {"tool_choice": "required"},
                 {"tools": [{"type": "custom", "custom": {"name": "x"}}]}):

@@ -81,10 +81,10 @@ def sync(s):
 def tools(s):
     c = s.client()
     named = {"type": "function", "function": {"name": "get_weather"}}
-    r = c.chat.completions.create(model=MODEL, messages=PUZZLE, tools=TOOLS, tool_choice=named, max_tokens=12, temperature=0)
+    r = c.chat.completions.create(model=MODEL, messages=PUZZLE, tools=TOOLS, tool_choice=named, max_tokens=60, temperature=0, reasoning_effort="low")
     call = r.choices[0].message.tool_calls[0]
     check(call.function.name == "get_weather" and call.type == "function" and call.id)
-    streamed = [t for k in c.chat.completions.create(model=MODEL, messages=PUZZLE, tools=TOOLS, tool_choice=named, max_tokens=12, temperature=0, stream=True)
+    streamed = [t for k in c.chat.completions.create(model=MODEL, messages=PUZZLE, tools=TOOLS, tool_choice=named, max_tokens=60, temperature=0, stream=True, reasoning_effort="low")
                 for x in k.choices for t in x.delta.tool_calls or []]
     check(streamed[0].function.name == "get_weather" and streamed[0].function.arguments == call.function.arguments and streamed[0].index == 0)
     back = PUZZLE + [r.choices[0].message.to_dict(), {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]

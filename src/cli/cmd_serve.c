@@ -95,7 +95,7 @@ int cmd_serve(int argc, char **argv)
         OPT_INT(0, "queue", &a.queue, 0, 1 << 16, "N", "requests that may wait besides; more are refused with 503"),
         OPT_SIZE(0, "cache", &a.cache, 0, 1ll << 50, "BYTES", "memory of keys and values; without it as much as N contexts need, at most half of the memory"),
         OPT_STRING(0, "cache-file", &a.cache_file, "FILE", "keep that memory here between runs: read at the start, saved at the end and when nothing is asked for a while. It holds conversations, and is its owner's alone"),
-        OPT_SIZE(0, "cache-file-max", &a.cache_file_bytes, 0, 1ll << 50, "BYTES", "of it at most, what was used last; 0: as large as it gets. Nothing is computed while it is written"),
+        OPT_SIZE(0, "cache-file-max", &a.cache_file_bytes, 0, 1ll << 50, "BYTES", "of it at most, what was used last; 0: as large as it gets"),
         OPT_INT(0, "cache-file-idle", &a.cache_idle_s, 0, 86400, "SECONDS", "without a request until it is saved, if there is something new; 0: at the end alone"),
         OPT_SIZE(0, "body", &a.body, 1024, 64 << 20, "BYTES", "largest body of a request"),
         OPT_INT(0, "patience", &a.patience_s, 1, 3600, "SECONDS", "for a client that sends slowly, or does not read its answer"),

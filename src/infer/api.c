@@ -204,6 +204,7 @@ static SeqRequest request_of(const aha_engine *g, const aha_seq_options *o, cons
                         .stop = o->stop, .n_stop = o->n_stop, .want_logp = o->want_logp, .no_cache = o->no_cache, .group = o->group,
                         .want_prompt_logp = o->want_prompt_logp, .n_top = o->n_top, .think = &g->words.think, .think_open = o->think_open,
                         .think_budget = o->think_budget, .think_end = o->think_end, .n_think_end = o->n_think_end,
+                        .then = o->then, .n_then = o->n_then,
                         .repeat_min = o->repeat_min, .on_token = o->on_token || o->on_new_token ? on_token : NULL,
                         .on_done = o->on_done ? on_done : NULL, .user = s};
 }

@@ -260,7 +260,7 @@ void seq_free(Seq *s)
 }
 
 /* ---- a step ---- */
-static bool is_stop(const Seq *s, int32_t token)
+bool seq_stops(const Seq *s, int32_t token)
 {
     for (int i = 0; i < s->n_stop; i++)
         if (s->stop[i] == token) return true;
@@ -298,7 +298,7 @@ static bool append(Engine *g, Seq *s, const Want *w)
         return false;
     }
     if (s->logp) s->logp[n] = w->logp;
-    if (is_stop(s, w->token)) {
+    if (seq_stops(s, w->token)) {
         s->stop_token = w->token;
         finish(g, s, SEQ_FINISH_STOP);
         return false;

@@ -45,7 +45,9 @@ static int32_t choose(const Pick *p, const Want *w, const real *logits, int V, r
         logits = scratch;
     }
     token = sample_token(&p->g->ctx, logits, V, &s->sample, w->pos + 1, scratch, NULL);
-    return token >= 0 && forced >= 0 ? forced : token;
+    if (token >= 0 && forced >= 0) return forced;
+    if (token >= 0 && s->think.n_then && seq_stops(s, token) && think_unled(&s->think, &ahead)) return s->think.tags.close; /* what must follow, does */
+    return token;
 }
 
 static void keep_logp(Engine *g, Want *w, const real *x, int V)

@@ -89,6 +89,8 @@ typedef struct SeqRequest {
     int            think_budget;    /* tokens of it; -1: none.  Only with think */
     const int32_t *think_end;       /* [n_think_end] copied; NULL: think->end */
     int            n_think_end;
+    const int32_t *then;            /* [n_then] copied: what follows the end of the thinking that the prompt opened; NULL: nothing */
+    int            n_then;
     int            repeat_min;      /* ends it after an exact repetition of so many tokens (repeat.c); 0: never */
     uint64_t       group;           /* who asks: groups share slots, pages and rows evenly, within one the oldest is first */
     /* called from engine_step after each new token; may call engine_cancel.  NULL: none */

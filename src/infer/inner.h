@@ -29,6 +29,9 @@ typedef struct KvPage {
     uint8_t       *data;           /* [page_bytes] */
 } KvPage;
 KvPage   kvcache_page(const KvCache *k, int32_t id);
+/* lost is called, with the number of a registered page, before it can no longer be found.  false: somebody else is. */
+bool     kvcache_watch(KvCache *k, void (*lost)(void *user, int32_t page), void *user);
+void     kvcache_unwatch(KvCache *k, const void *user); /* if it is this one's watch */
 int32_t  kvcache_take_empty(KvCache *k);           /* as kvcache_take, but no page that can be found is given up for it */
 void     kvcache_discard(KvCache *k, int32_t page); /* the caller's own registered page: no longer findable, and free */
 typedef struct KvCount {
@@ -74,10 +77,13 @@ typedef struct Think {
     int            used;  /* tokens inside the thinking */
     int            all;   /* with the tags */
     int            at;    /* the next of end to be forced; -1: none is */
+    const int32_t *then;  /* [n_then] what follows the first end of a thinking */
+    int            n_then, then_at; /* then_at: the next of it; n_then: it is behind us; -1: not yet */
 } Think;
 void    think_begin(Think *t); /* after its fields were set */
 void    think_take(Think *t, int32_t token);
 int32_t think_forced(const Think *t, const Ahead *ahead); /* the token that must follow, or -1 */
+bool    think_unled(const Think *t, const Ahead *ahead);  /* inside a thinking that `then` must follow */
 
 /* ---- endless repetition (repeat.c) ---- */
 enum { REPEAT_EVERY = 32, REPEAT_PERIOD_MAX = 512, REPEAT_TIMES = 4 };
@@ -201,6 +207,7 @@ Group *group_join(Engine *g, uint64_t key);   /* one sequence more; NULL: no mem
 void   group_leave(Engine *g, Group *group);  /* one less; the last one frees it */
 void   waiting_insert(Engine *g, Seq *s);     /* by age */
 void   active_insert(Engine *g, Seq *s);
+bool   seq_stops(const Seq *s, int32_t token); /* it ends it */
 void   seq_detach(Engine *g, Seq *s);         /* out of the lists, its pages dropped */
 void   seq_extend(Engine *g, Seq *s);         /* takes over what the cache knows of the tokens ahead */
 void   seq_count_cached(Engine *g, Seq *s, int n);
@@ -217,7 +224,13 @@ typedef struct KvStamp {
 } KvStamp;
 /* The pages that can be found, the last used first, as far as bytes_max (0: all) holds them, with every page that they
  * follow.  *n: how many; 0: nothing was written. */
-int kvdisk_save(const KvCache *k, const char *path, const KvStamp *stamp, int64_t bytes_max, int *n, aha_error *e);
+int kvdisk_save(KvCache *k, const char *path, const KvStamp *stamp, int64_t bytes_max, int *n, aha_error *e);
+/* The same in two parts: what is to be written, by the engine's thread, and the writing, by any other meanwhile.  AHA_ERR_STATE: there is
+ * a snapshot already; or, of kvdisk_write, a page of it was given up before it was written. */
+typedef struct KvSnapshot KvSnapshot;
+int  kvdisk_snapshot(KvSnapshot **out, KvCache *k, int64_t bytes_max, aha_error *e);
+int  kvdisk_write(KvSnapshot *s, const char *path, const KvStamp *stamp, int *n, aha_error *e);
+void kvdisk_snapshot_free(KvSnapshot *s); /* the engine's thread, after the writing.  NULL is fine */
 /* As many of them as there are empty pages; nothing of what is there is given up.  On an error nothing of the file is kept. */
 int kvdisk_load(KvCache *k, const char *path, const KvStamp *stamp, int vocab, int *n, aha_error *e);
 

@@ -25,6 +25,8 @@ struct KvCache {
     int32_t *bucket;           /* [n_bucket], a power of two */
     uint32_t n_bucket;
     uint64_t fingerprint, epoch, last_serial;
+    void   (*lost)(void *user, int32_t page); /* NULL: nobody watches */
+    void    *watcher;
 };
 
 size_t kvcache_bytes(const Model *m, int n_pages)
@@ -169,6 +171,7 @@ static void unregister(KvCache *k, int32_t id)
 {
     Page    *p = &k->page[id];
     int32_t *at = bucket_of(k, p->hash);
+    if (k->lost) k->lost(k->watcher, id);
     while (*at != id) at = &k->page[*at].bucket_next;
     *at = p->bucket_next;
     p->serial = 0;
@@ -221,6 +224,21 @@ KvPage kvcache_page(const KvCache *k, int32_t id)
 {
     const Page *p = &k->page[id];
     return (KvPage){p->serial, p->parent, p->token, k->kv.base + (size_t)id * k->kv.page_bytes};
+}
+
+bool kvcache_watch(KvCache *k, void (*lost)(void *user, int32_t page), void *user)
+{
+    if (k->lost) return false;
+    k->lost = lost;
+    k->watcher = user;
+    return true;
+}
+
+void kvcache_unwatch(KvCache *k, const void *user)
+{
+    if (k->watcher != user) return;
+    k->lost = NULL;
+    k->watcher = NULL;
 }
 
 int kvcache_registered(const KvCache *k, int32_t *id)

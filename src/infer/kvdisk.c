@@ -3,16 +3,20 @@
  * A safetensors file of n pages, every page behind the one that it follows:
  *   token  I32 [n, KV_PAGE]     the tokens of each page
  *   parent I32 [n]              the page that it follows, -1: none
- *   check  I64 [n]              XXH64 of its tokens and bytes, seeded with its parent's check
  *   page   U8  [n, page_bytes]  keys and values as they lie in the cache
+ *   check  U8  [n, 8]           XXH64 of its tokens and bytes, seeded with its parent's check; last, for it is known last
  * Its metadata says for what it was computed.  Whatever differs is named and the file refused; so is one in which any byte that
  * counts is damaged.  A check tells damage, not forgery: the file is its owner's alone (0600), for who writes it decides what
- * is answered, and who reads it reads conversations. */
+ * is answered, and who reads it reads conversations.
+ *
+ * Writing takes seconds, and the engine goes on meanwhile: what is to be written is listed by the engine's thread, and copied page
+ * by page by another.  A page that can be found never changes; one that is given up before it was copied ends the writing. */
 #include "inner.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
-enum { TENSORS = 4, PAIRS = 12, VALUE_MAX = 32, PATH_CAP = 4096, TAG_VERSION = 2 };
+enum { TENSORS = 4, PAIRS = 12, VALUE_MAX = 32, PATH_CAP = 4096, TAG_VERSION = 3 };
 
 /* ---- what it was computed for ---- */
 typedef struct Tags {
@@ -74,14 +78,20 @@ typedef struct Known {
     uint64_t serial;
     int32_t  id, place; /* place: in the file, -1: not in it yet */
 } Known;
-typedef struct Saving {
-    const KvCache *k;
+struct KvSnapshot {
+    KvCache       *k;
     const Kv      *kv;
     Known         *known; /* [n_known] by serial */
     int            n_known, n, n_max;
+    int32_t       *used;                /* [n_known] the last used first */
     int32_t       *id, *parent, *token; /* [n] of the file */
-    int64_t       *check;
-} Saving;
+    uint64_t      *check;               /* the writer's, as what follows */
+    uint8_t       *page;                /* the copy of one */
+    pthread_mutex_t lock;
+    int            copied; /* under the lock: pages of the file that were */
+    bool           broken; /* one that was not is no more */
+};
+typedef struct KvSnapshot Saving;
 
 /* A heap sort: the library's qsort may call malloc behind the seam. */
 static void sift(Known *a, int i, int n)
@@ -137,56 +147,120 @@ static void put_page(Saving *s, Known *p)
     s->id[s->n] = p->id;
     s->parent[s->n] = parent;
     memcpy(s->token + (size_t)s->n * KV_PAGE, page.token, KV_PAGE * sizeof *page.token);
-    s->check[s->n] = (int64_t)check_of(s->kv, page.token, page.data, parent < 0 ? 0 : (uint64_t)s->check[parent]);
     s->n++;
 }
 
-static void choose(Saving *s, const int32_t *used)
+static void choose(Saving *s)
 {
     for (int i = 0; i < s->n_known; i++) {
-        Known *want = known_find(s, kvcache_page(s->k, used[i]).serial), *p = want;
+        Known *want = known_find(s, kvcache_page(s->k, s->used[i]).serial), *p = want;
         while (p && want->place < 0 && s->n < s->n_max)
             if ((p = first_missing(s, want->id))) put_page(s, p);
     }
 }
 
-static int saving_init(Saving *s, int32_t **used, const KvCache *k, const Kv *kv, int64_t bytes_max, aha_error *e)
+static int saving_init(Saving *s, KvCache *k, int64_t bytes_max, aha_error *e)
 {
-    size_t  total = (size_t)kvcache_pages_total(k), each = kv->page_bytes + (KV_PAGE + 1) * sizeof(int32_t) + sizeof(int64_t);
-    int64_t fit = bytes_max ? (bytes_max - 4096) / (int64_t)each : INT32_MAX; /* the header is shorter than that */
-    *s = (Saving){.k = k, .kv = kv, .n_max = fit < 0 ? 0 : fit > INT32_MAX ? INT32_MAX : (int)fit};
-    *used = mem_alloc(total * sizeof **used);
+    const Kv *kv = kvcache_kv(k);
+    size_t    total = (size_t)kvcache_pages_total(k), each = kv->page_bytes + (KV_PAGE + 1) * sizeof(int32_t) + sizeof(uint64_t);
+    int64_t   fit = bytes_max ? (bytes_max - 4096) / (int64_t)each : INT32_MAX; /* the header is shorter than that */
+    s->k = k;
+    s->kv = kv;
+    s->n_max = fit < 0 ? 0 : fit > INT32_MAX ? INT32_MAX : (int)fit;
+    s->used = mem_alloc(total * sizeof *s->used);
     s->known = mem_alloc(total * sizeof *s->known);
     s->id = mem_alloc(total * sizeof *s->id);
     s->parent = mem_alloc(total * sizeof *s->parent);
     s->check = mem_alloc(total * sizeof *s->check);
     s->token = mem_alloc(total * KV_PAGE * sizeof *s->token);
-    if (!*used || !s->known || !s->id || !s->parent || !s->check || !s->token)
+    s->page = mem_alloc(kv->page_bytes);
+    if (!s->used || !s->known || !s->id || !s->parent || !s->check || !s->token || !s->page)
         return error_set(e, AHA_ERR_NOMEM, "no memory for a list of %zu pages", total);
-    s->n_known = kvcache_registered(k, *used);
-    for (int i = 0; i < s->n_known; i++) s->known[i] = (Known){kvcache_page(k, (*used)[i]).serial, (*used)[i], -1};
+    s->n_known = kvcache_registered(k, s->used);
+    for (int i = 0; i < s->n_known; i++) s->known[i] = (Known){kvcache_page(k, s->used[i]).serial, s->used[i], -1};
     sort_known(s->known, s->n_known);
     return 0;
 }
 
+/* The engine's thread: page id is about to be given up. */
+static void on_lost(void *user, int32_t id)
+{
+    Saving      *s = user;
+    const Known *p = known_find(s, kvcache_page(s->k, id).serial);
+    if (!p || p->place < 0) return;
+    pthread_mutex_lock(&s->lock);
+    if (p->place >= s->copied) s->broken = true;
+    pthread_mutex_unlock(&s->lock);
+}
+
+int kvdisk_snapshot(KvSnapshot **out, KvCache *k, int64_t bytes_max, aha_error *e)
+{
+    Saving *s = mem_zalloc(1, sizeof *s);
+    *out = NULL;
+    if (!s) return error_set(e, AHA_ERR_NOMEM, "no memory for a list of pages");
+    pthread_mutex_init(&s->lock, NULL);
+    int rc = saving_init(s, k, bytes_max, e);
+    if (rc == 0) choose(s);
+    if (rc == 0 && !kvcache_watch(k, on_lost, s)) rc = error_set(e, AHA_ERR_STATE, "the key cache is being saved already");
+    if (rc) {
+        kvdisk_snapshot_free(s);
+        return rc;
+    }
+    *out = s;
+    return 0;
+}
+
+void kvdisk_snapshot_free(KvSnapshot *s)
+{
+    if (!s) return;
+    if (s->k) kvcache_unwatch(s->k, s);
+    pthread_mutex_destroy(&s->lock);
+    void *block[] = {s->used, s->known, s->id, s->parent, s->check, s->token, s->page, s};
+    for (size_t i = 0; i < ARRAY_LEN(block); i++) mem_free(block[i]);
+}
+
+/* ---- writing ---- */
+/* Page i of the file to s->page; the engine gives it up before or behind that, not meanwhile. */
+static int copy_page(Saving *s, int i, aha_error *e)
+{
+    pthread_mutex_lock(&s->lock);
+    bool there = !s->broken;
+    if (there) memcpy(s->page, s->kv->base + (size_t)s->id[i] * s->kv->page_bytes, s->kv->page_bytes);
+    if (there) s->copied = i + 1;
+    pthread_mutex_unlock(&s->lock);
+    return there ? 0 : error_set(e, AHA_ERR_STATE, "the key cache needed a page before it was written");
+}
+
+static int write_pages(Saving *s, const File *f, aha_error *e)
+{
+    int rc = 0;
+    for (int i = 0; i < s->n && rc == 0; i++) {
+        rc = copy_page(s, i, e);
+        if (rc == 0) s->check[i] = check_of(s->kv, s->token + (size_t)i * KV_PAGE, s->page, s->parent[i] < 0 ? 0 : s->check[s->parent[i]]);
+        if (rc == 0) rc = file_write(f, s->page, s->kv->page_bytes, e);
+    }
+    return rc;
+}
+
 static int write_tensor(void *user, int i, const File *f, aha_error *e)
 {
-    const Saving *s = user;
-    const void   *data[] = {s->check, s->parent, s->token};
-    size_t        n = (size_t)s->n, bytes[] = {n * sizeof *s->check, n * sizeof *s->parent, n * KV_PAGE * sizeof *s->token};
-    int           rc = 0;
-    if (i < TENSORS - 1) return file_write(f, data[i], bytes[i], e);
-    for (int p = 0; p < s->n && rc == 0; p++) rc = file_write(f, kvcache_page(s->k, s->id[p]).data, s->kv->page_bytes, e);
-    return rc;
+    Saving *s = user;
+    size_t  n = (size_t)s->n;
+    switch (i) {
+    case 0: return file_write(f, s->token, n * KV_PAGE * sizeof *s->token, e);
+    case 1: return file_write(f, s->parent, n * sizeof *s->parent, e);
+    case 2: return write_pages(s, f, e);
+    default: return file_write(f, s->check, n * sizeof *s->check, e);
+    }
 }
 
 static void describe(TensorInfo t[TENSORS], int64_t n, int64_t page_bytes)
 {
     size_t pages = (size_t)n;
-    t[0] = (TensorInfo){.name = "check", .dtype = DT_I64, .n_dims = 1, .dim = {n}, .bytes = pages * sizeof(int64_t)};
+    t[0] = (TensorInfo){.name = "token", .dtype = DT_I32, .n_dims = 2, .dim = {n, KV_PAGE}, .bytes = pages * KV_PAGE * sizeof(int32_t)};
     t[1] = (TensorInfo){.name = "parent", .dtype = DT_I32, .n_dims = 1, .dim = {n}, .bytes = pages * sizeof(int32_t)};
-    t[2] = (TensorInfo){.name = "token", .dtype = DT_I32, .n_dims = 2, .dim = {n, KV_PAGE}, .bytes = pages * KV_PAGE * sizeof(int32_t)};
-    t[3] = (TensorInfo){.name = "page", .dtype = DT_U8, .n_dims = 2, .dim = {n, page_bytes}, .bytes = pages * (size_t)page_bytes};
+    t[2] = (TensorInfo){.name = "page", .dtype = DT_U8, .n_dims = 2, .dim = {n, page_bytes}, .bytes = pages * (size_t)page_bytes};
+    t[3] = (TensorInfo){.name = "check", .dtype = DT_U8, .n_dims = 2, .dim = {n, sizeof(uint64_t)}, .bytes = pages * sizeof(uint64_t)};
 }
 
 static int write_private(Saving *s, const char *path, const KvStamp *stamp, aha_error *e)
@@ -203,16 +277,20 @@ static int write_private(Saving *s, const char *path, const KvStamp *stamp, aha_
     return rc ? rc : safetensors_write_by(path, t, TENSORS, tags.pair, write_tensor, s, e);
 }
 
-int kvdisk_save(const KvCache *k, const char *path, const KvStamp *stamp, int64_t bytes_max, int *n, aha_error *e)
+int kvdisk_write(KvSnapshot *s, const char *path, const KvStamp *stamp, int *n, aha_error *e)
 {
-    Saving   s;
-    int32_t *used;
-    int      rc = saving_init(&s, &used, k, kvcache_kv((KvCache *)(uintptr_t)k), bytes_max, e);
-    if (rc == 0) choose(&s, used);
-    if (rc == 0 && s.n) rc = write_private(&s, path, stamp, e);
-    *n = rc ? 0 : s.n;
-    void *block[] = {used, s.known, s.id, s.parent, s.check, s.token};
-    for (size_t i = 0; i < ARRAY_LEN(block); i++) mem_free(block[i]);
+    int rc = s->n ? write_private(s, path, stamp, e) : 0;
+    *n = rc ? 0 : s->n;
+    return rc;
+}
+
+int kvdisk_save(KvCache *k, const char *path, const KvStamp *stamp, int64_t bytes_max, int *n, aha_error *e)
+{
+    KvSnapshot *s;
+    int         rc = kvdisk_snapshot(&s, k, bytes_max, e);
+    *n = 0;
+    if (rc == 0) rc = kvdisk_write(s, path, stamp, n, e);
+    kvdisk_snapshot_free(s);
     return rc;
 }
 
@@ -232,7 +310,7 @@ typedef struct Loading {
 
 static int find_tensors(Loading *l, const WeightFile *f, aha_error *e)
 {
-    const uint8_t   **to[TENSORS] = {&l->check, &l->parent, &l->token, &l->page};
+    const uint8_t   **to[TENSORS] = {&l->token, &l->parent, &l->page, &l->check};
     const TensorInfo *page = weights_find(f, "page");
     TensorInfo        want[TENSORS];
     l->n = page && page->n_dims == 2 ? page->dim[0] : 0;
@@ -263,7 +341,7 @@ static int load_page(Loading *l, int i, int vocab, aha_error *e)
 {
     const uint8_t *data = l->page + (size_t)i * l->kv->page_bytes;
     int32_t        token[KV_PAGE], parent, id;
-    int64_t        check;
+    uint64_t       check;
     memcpy(token, l->token + (size_t)i * sizeof token, sizeof token);
     memcpy(&parent, l->parent + (size_t)i * sizeof parent, sizeof parent);
     memcpy(&check, l->check + (size_t)i * sizeof check, sizeof check);
@@ -277,7 +355,7 @@ static int load_page(Loading *l, int i, int vocab, aha_error *e)
         data = kvcache_page(l->k, id).data;
     }
     l->sum[i] = check_of(l->kv, token, data, parent < 0 ? 0 : l->sum[parent]);
-    if (l->sum[i] != (uint64_t)check) {
+    if (l->sum[i] != check) {
         if (id >= 0) kvcache_drop(l->k, id);
         return error_set(e, AHA_ERR_FORMAT, "%s: page %d of %lld is damaged: its check is %016llx, expected %016llx", l->path, i, (long long)l->n,
                          (unsigned long long)l->sum[i], (unsigned long long)check);

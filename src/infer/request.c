@@ -38,6 +38,11 @@ static int check_sample(const SampleParams *p, aha_error *e)
 static int check_think(const Engine *g, const SeqRequest *r, aha_error *e)
 {
     bool closes = false;
+    if (r->n_then < 0 || r->n_then > AHA_THINK_END_MAX || (r->n_then && !r->then))
+        return error_set(e, AHA_ERR_ARG, "n_then is %d, expected 0 to %d", r->n_then, AHA_THINK_END_MAX);
+    if (r->n_then && (!r->think || r->think->close < 0 || !r->think_open))
+        return error_set(e, AHA_ERR_UNSUPPORTED, "then has %d tokens, but the prompt opens no thinking that can be closed", r->n_then);
+    if (r->n_then && engine_check_ids(g, r->then, r->n_then, "then", e)) return e->code;
     if (!r->think) return 0;
     if (r->think_budget < -1) return error_set(e, AHA_ERR_ARG, "think_budget is %d, expected 0 or more, or -1 for none", r->think_budget);
     if (r->think_budget >= 0 && r->think->close < 0)
@@ -81,13 +86,17 @@ static void take_think(Seq *s, const SeqRequest *r)
     s->think.end = s->think_end;
     s->think.n_end = r->think_end ? r->n_think_end : r->think->n_end;
     memcpy(s->think_end, r->think_end ? r->think_end : r->think->end, (size_t)s->think.n_end * sizeof *s->think_end);
+    if (r->n_then) {
+        s->think.n_then = r->n_then;
+        s->think.then = memcpy(s->think_end + s->think.n_end, r->then, (size_t)r->n_then * sizeof *r->then);
+    }
     think_begin(&s->think);
 }
 
 int request_take(Seq *s, const SeqRequest *r, aha_error *e)
 {
     size_t rows = (size_t)r->max_new + 1, prompt = (size_t)r->n_prompt;
-    bool   logp = r->want_logp || r->n_top > 0, top = r->n_top > 0, budget = r->think && r->think_budget >= 0;
+    bool   logp = r->want_logp || r->n_top > 0, top = r->n_top > 0, leads = r->think && (r->think_budget >= 0 || r->n_then);
     int    rc = adjust_init(&s->adjust, &r->adjust, r->prompt, r->n_prompt, r->max_new, e);
     if (rc) return rc;
     s->n_top = r->n_top;
@@ -95,9 +104,9 @@ int request_take(Seq *s, const SeqRequest *r, aha_error *e)
     if (top) s->top = mem_zalloc(rows, (size_t)r->n_top * sizeof *s->top);
     if (r->want_prompt_logp) s->prompt_logp = mem_zalloc(prompt, sizeof *s->prompt_logp);
     if (r->want_prompt_logp && top) s->prompt_top = mem_zalloc(prompt, (size_t)r->n_top * sizeof *s->prompt_top);
-    if (budget) s->forced = mem_zalloc(rows, sizeof *s->forced);
-    if (r->think) s->think_end = mem_zalloc((size_t)THINK_END_MAX + (r->think_end ? (size_t)r->n_think_end : 0), sizeof *s->think_end);
-    if ((logp && !s->logp) || (top && !s->top) || (r->want_prompt_logp && !s->prompt_logp) || (budget && !s->forced) ||
+    if (leads) s->forced = mem_zalloc(rows, sizeof *s->forced);
+    if (r->think) s->think_end = mem_zalloc((size_t)(THINK_END_MAX + (r->think_end ? r->n_think_end : 0) + r->n_then), sizeof *s->think_end);
+    if ((logp && !s->logp) || (top && !s->top) || (r->want_prompt_logp && !s->prompt_logp) || (leads && !s->forced) ||
         (r->want_prompt_logp && top && !s->prompt_top) || (r->think && !s->think_end))
         return error_set(e, AHA_ERR_NOMEM, "no memory for what is to be kept of %d new tokens", r->max_new);
     for (int i = 0; s->prompt_top && i < r->n_top; i++) s->prompt_top[i].token = -1;

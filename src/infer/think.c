@@ -2,7 +2,8 @@
  * or guessed ahead comes to the same end.
  *
  * A thinking that has used its budget is closed for the model: the tokens of `end` follow whatever it would have said, through
- * the same steps as its own, and then it goes on by itself, from a context that it might have written. */
+ * the same steps as its own, and then it goes on by itself, from a context that it might have written.  So do the tokens of `then`
+ * behind the first thinking, whoever closed it: they begin an answer that must begin so. */
 #include <string.h>
 
 #include "inner.h"
@@ -74,7 +75,7 @@ static void mind_budget(Think *t)
 
 void think_begin(Think *t)
 {
-    t->at = -1;
+    t->at = t->then_at = -1;
     mind_budget(t);
 }
 
@@ -85,13 +86,29 @@ void think_take(Think *t, int32_t token)
     if (tag) t->open = token == t->tags.open;
     t->used += was && !tag;
     t->all += was || t->open;
-    if (t->at >= 0 && ++t->at == t->n_end) t->at = -1;
+    if (t->at >= 0) t->at = t->at + 1 == t->n_end ? -1 : t->at + 1;
+    else if (t->then_at >= 0 && t->then_at < t->n_then) t->then_at++;
+    if (was && !t->open && t->then_at < 0) t->then_at = 0;
     mind_budget(t);
+}
+
+static Think think_after(const Think *t, const Ahead *ahead)
+{
+    Think after = *t;
+    for (int i = 0; i < ahead->n; i++) think_take(&after, ahead->token[i]);
+    return after;
+}
+
+bool think_unled(const Think *t, const Ahead *ahead)
+{
+    const Think after = think_after(t, ahead);
+    return after.on && after.open && after.n_then && after.then_at < 0;
 }
 
 int32_t think_forced(const Think *t, const Ahead *ahead)
 {
-    Think after = *t;
-    for (int i = 0; i < ahead->n; i++) think_take(&after, ahead->token[i]);
-    return after.on && after.at >= 0 ? after.end[after.at] : -1;
+    const Think after = think_after(t, ahead);
+    if (!after.on) return -1;
+    if (after.at >= 0) return after.end[after.at];
+    return after.then_at >= 0 && after.then_at < after.n_then ? after.then[after.then_at] : -1;
 }

@@ -214,26 +214,44 @@ static int read_tools(Chat *c, const Json *body)
     return choice ? read_choice(c, choice, tools) : 0;
 }
 
-/* The answer begins inside a call: what opens it is appended to the prompt, and read as part of the answer. */
+/* More tokens behind *ids, which has n of them; text with control tokens. */
+static int add_text(Chat *c, int32_t **ids, int *n, const Buf *text)
+{
+    aha_error e = {0};
+    int32_t  *more = NULL, *all;
+    int       n_more = 0;
+    int       rc = text->failed ? error_set(&e, AHA_ERR_NOMEM, "no memory for a prompt") : aha_tokenize(c->t->s->g, text->data, text->n, true, &more, &n_more, &e);
+    if (rc == 0 && !(all = mem_realloc(*ids, (size_t)(*n + n_more) * sizeof *all))) rc = error_set(&e, AHA_ERR_NOMEM, "no memory for a prompt");
+    if (rc == 0) {
+        *ids = all;
+        memcpy(all + *n, more, (size_t)n_more * sizeof *all);
+        *n += n_more;
+    }
+    aha_free(more);
+    return rc ? refuse_error(c->r, &e, "tool_choice") : 0;
+}
+
+/* The answer is a call: what opens it follows the thinking, or without one is appended to the prompt and read as part of the answer. */
 static int open_call(Chat *c, Prompt *p)
 {
-    Buf       text = {0};
-    aha_error e = {0};
-    int32_t  *ids = NULL, *all;
-    int       n = 0;
-    buf_str(&text, "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>");
-    if (*c->forced) buf_fmt(&text, "%s\n```json\n", c->forced);
-    int rc = text.failed ? error_set(&e, AHA_ERR_NOMEM, "no memory for a prompt") : aha_tokenize(c->t->s->g, text.data, text.n, true, &ids, &n, &e);
-    buf_free(&text);
-    if (rc == 0 && !(all = mem_realloc(p->id, (size_t)(p->n + n) * sizeof *all))) rc = error_set(&e, AHA_ERR_NOMEM, "no memory for a prompt");
-    if (rc == 0) {
-        p->id = all;
-        memcpy(p->id + p->n, ids, (size_t)n * sizeof *ids);
-        p->n += n;
-        p->n_primed = n;
+    Ask *a = &c->t->ask;
+    Buf  close = {0}, call = {0};
+    int  rc = 0, n = p->n;
+    buf_str(&close, "\n</think>");
+    if (p->think_open) buf_str(&call, "\n\n");
+    buf_str(&call, "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>");
+    if (*c->forced) buf_fmt(&call, "%s\n```json\n", c->forced);
+    if (p->think_open) {
+        rc = add_text(c, &a->then, &a->n_then, &close);
+        a->n_close = a->n_then;
+        if (!rc) rc = add_text(c, &a->then, &a->n_then, &call);
+    } else {
+        rc = add_text(c, &p->id, &p->n, &call);
+        p->n_primed = p->n - n;
     }
-    aha_free(ids);
-    return rc ? refuse_error(c->r, &e, "tool_choice") : 0;
+    buf_free(&close);
+    buf_free(&call);
+    return rc;
 }
 
 /* ---- thinking ---- */
@@ -287,7 +305,7 @@ static int render(Chat *c, Prompt *p)
 {
     aha_error        e = {0};
     aha_chat_options o = AHA_CHAT_OPTIONS_INIT;
-    o.think = c->forced ? AHA_THINK_OFF : c->t->ask.think;
+    o.think = c->forced && c->t->ask.think == AHA_THINK_TEMPLATE ? AHA_THINK_FORCED : c->t->ask.think; /* not open: nothing could follow it */
     o.tools = c->tools;
     o.tools_bytes = c->tools_bytes;
     if (c->forced && c->m[c->n - 1].prefix) return bad_choice(c, "none or auto where a prefix begins the answer");

@@ -124,6 +124,12 @@ static void submit(Driver *d, Task *t)
         o.want_prompt_logp = t->ask.echo && t->ask.logprobs >= 0;
         o.think_open = c->prompt->think_open;
         o.think_budget = t->ask.think_budget;
+        if (t->ask.then) {
+            o.think_end = t->ask.then;
+            o.n_think_end = t->ask.n_close;
+            o.then = t->ask.then + t->ask.n_close;
+            o.n_then = t->ask.n_then - t->ask.n_close;
+        }
         o.repeat_min = t->ask.repeat_min;
         o.group = t->group;
         o.on_new_token = on_new_token;
@@ -196,7 +202,8 @@ void engine_main(void *server)
     Driver  d = {.s = server};
     Server *s = server;
     for (;;) {
-        while (!d.active && !queue_wait_any(&s->inbox, cache_file_wait(s))) cache_file_save(s);
+        while (!d.active && !queue_wait_any(&s->inbox, cache_file_wait(s))) cache_file_begin(s);
+        cache_file_tend(s);
         pthread_mutex_lock(&s->inbox.lock);
         bool stop = s->inbox.stop;
         pthread_mutex_unlock(&s->inbox.lock);

@@ -70,6 +70,8 @@ typedef struct Ask {
     int                logprobs;   /* of how many likely tokens besides the chosen one; -1: none */
     int                repeat_min; /* as of aha_seq_options */
     int                think_budget;
+    int32_t           *then;       /* [n_then] the end of a thinking that came to its budget, and from n_close on what follows one, */
+    int                n_then, n_close; /* whoever ends it; owned.  NULL: nothing need follow */
     const char        *effort;     /* in place of a budget, or NULL; borrowed from the body */
     aha_think          think;
     aha_sample_options sample;
@@ -256,10 +258,18 @@ typedef struct CacheFile {
     bool    failing; /* since the last one that was saved */
     int64_t saved, tried; /* tokens that were computed when it was saved, when that was tried */
     atomic_llong saves, failures;
+    /* a save that is under way: the writer's until it is done */
+    aha_cache_snapshot *snapshot; /* NULL: none is */
+    Thread             *writer;
+    int                 pages; /* that were written, or an error */
+    aha_error           e;
+    atomic_bool         done;
 } CacheFile;
 void   cache_file_load(Server *s);
-void   cache_file_save(Server *s);       /* if there is something new */
-double cache_file_wait(const Server *s); /* after how many idle seconds to save; -1: nothing to save */
+void   cache_file_begin(Server *s);      /* a save, by a thread of its own, if there is something new and none is under way */
+void   cache_file_tend(Server *s);       /* one that is done is reported */
+void   cache_file_save(Server *s);       /* all that is new, and until it is */
+double cache_file_wait(const Server *s); /* for how many seconds to do nothing before cache_file_begin; -1: nothing to save */
 
 struct Server {
     aha_engine     *g;

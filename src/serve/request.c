@@ -237,6 +237,7 @@ int ask_room(Task *t, Refusal *r)
     if (open || t->ask.max_new > ctx - longest) t->ask.max_new = ctx - longest;
     t->ask.reserve = reserve_of(&t->ask, open);
     aha_error e = {0};
+    if (t->ask.then && !t->ask.effort && t->ask.think_budget < 0) t->ask.effort = "high"; /* there must be room for what follows */
     if (t->ask.effort && aha_think_budget(t->ask.effort, t->ask.max_new, &t->ask.think_budget, &e)) return refuse_error(r, &e, "reasoning_effort");
     return 0;
 }

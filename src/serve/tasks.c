@@ -38,6 +38,7 @@ void task_free(Task *t)
     for (int i = 0; i < t->ask.n_prompt; i++) aha_free(t->ask.prompt[i].id);
     mem_free(t->ask.prompt);
     mem_free(t->ask.bias);
+    aha_free(t->ask.then);
     for (int i = 0; t->stop_texts && i < AHA_STOP_MAX; i++) buf_free(&t->stop_texts[i]);
     mem_free(t->stop_texts);
     buf_free(&t->body);
