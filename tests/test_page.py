@@ -110,7 +110,7 @@ def coding():
     report(get("/", "POST")[0] in (405, 411, 415) and get("/page/main.js", "DELETE")[0] == 405, "files are only read")
 
 
-p = subprocess.Popen(["./aha", "serve", "--port", "0"], stderr=subprocess.PIPE, text=True)
+p = subprocess.Popen([os.environ.get("CLI_BIN", "./aha"), "serve", "--port", "0"], stderr=subprocess.PIPE, text=True)
 try:
     port = None
     for line in p.stderr:
