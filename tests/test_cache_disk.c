@@ -358,7 +358,7 @@ static void rewrite(int what)
         meta[2 * i] = KEY[i];
         meta[2 * i + 1] = weights_metadata(f, KEY[i]);
     }
-    if (what == 6) meta[3] = "2";
+    if (what == 6) meta[3] = "3";
     if (what == 7) meta[0] = "formas";
     for (int i = 0; i < 4; i++) {
         t[i] = *weights_find(f, NAME[i]);
@@ -384,7 +384,7 @@ static void test_wrong_numbers(void **state)
     } WANT[] = {
         {AHA_ERR_FORMAT, "page 1 follows page 1"}, {AHA_ERR_FORMAT, "page 2 follows page -2"}, {AHA_ERR_FORMAT, "page 0 follows page 2147483647"},
         {AHA_ERR_FORMAT, "page 1 has token -1"}, {AHA_ERR_FORMAT, "page 3 has token 1048576"}, {AHA_ERR_FORMAT, "tensor token: expected I32 [8, 32]"},
-        {AHA_ERR_UNSUPPORTED, "version 2, this engine has 3"}, {AHA_ERR_FORMAT, "lacks format"}, {AHA_ERR_FORMAT, "page 1 of 4 is damaged"},
+        {AHA_ERR_UNSUPPORTED, "version 3, this engine has 4"}, {AHA_ERR_FORMAT, "lacks format"}, {AHA_ERR_FORMAT, "page 1 of 4 is damaged"},
         {AHA_ERR_FORMAT, "tensor check: expected U8 [4, 8]"}, {AHA_ERR_FORMAT, "tensor check"},
     };
     Model  *m = wide_model(false, DT_F16);

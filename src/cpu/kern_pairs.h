@@ -26,5 +26,4 @@ static INLINE int pair_sees(const Pairs *p, int x, int j0, int keys)
 {
     return max_int(0, min_int(keys, p->pos + x / p->per + 1 - j0));
 }
-
 #endif

@@ -6,8 +6,8 @@ typedef struct Item { /* one query row's view of its keys */
     int64_t        row;  /* in the batch */
     int            pos, h, g;
     const real    *q;
-    const int16_t *code; /* of keys of Q8_0: the query as numbers, and a factor per block */
-    const float   *dq;
+    const KvQuery *block; /* of keys of Q8_0: the query's blocks, and their numbers */
+    const int8_t  *high, *low;
 } Item;
 
 /* a page's part of a head, and its block of column d */
@@ -53,8 +53,9 @@ static real score_q8(const AttnArgs *a, const Item *it, int j)
     for (int d0 = 0; d0 < a->dk; d0 += KV_Q8_COLS) {
         const uint8_t *block = block_at(a, it->span->key[j / KV_PAGE], it->g, a->dk, d0);
         int32_t        n = 0;
-        for (int d = d0; d < d0 + KV_Q8_COLS; d++) n += it->code[d] * (int8_t)block[kv_key_at(DT_Q8_0, j % KV_PAGE, d)];
-        sum = r_fma((real)n, factor_at(block, j) * (real)it->dq[d0 / KV_Q8_COLS], sum);
+        for (int d = d0; d < d0 + KV_Q8_COLS; d++)
+            n += (it->block[d0 / KV_Q8_COLS].times * it->high[d] + it->low[d]) * (int8_t)block[kv_key_at(DT_Q8_0, j % KV_PAGE, d)];
+        sum = r_fma((real)n, factor_at(block, j) * (real)it->block[d0 / KV_Q8_COLS].d, sum);
     }
     return a->scale * sum;
 }
@@ -66,19 +67,18 @@ static real weighted(const AttnArgs *a, const Item *it, int j0, int n, const rea
     for (int j = 0; j < n; j++) sum = r_fma(s[j], val_at(a, it, j0 + j, d), sum);
     return sum;
 }
-/* the same of values of Q8_0 for 32 columns from d0 on: weights that are integers times `unit` */
-static void weighted_q8(const AttnArgs *a, const Item *it, int j0, int n, const real *s, int d0, real *out)
+/* the same of values of Q8_0 for 32 columns from d0 on: weights are integers times `unit`, shares of big, 1 / inv */
+static void weighted_q8(const AttnArgs *a, const Item *it, int j0, int n, const real *s, real big, real inv, int d0,
+                        real *out)
 {
     const uint8_t *block = block_at(a, it->span->val[j0 / KV_PAGE], it->g, a->v_in_k ? a->dk : a->dv, d0);
-    real           big = 0, most = 0, none = 0, unit, inv, f;
+    real           most = 0, none = 0, unit, f;
     int16_t        w[KV_PAGE];
     for (int j = 0; j < n; j++) {
         real factor = factor_at(block, j), size = factor < 0 ? -factor : factor;
-        if (s[j] > big) big = s[j];
         if (size > most) most = size;
         none += factor * 0;
     }
-    inv = big > 0 ? 1 / big : 0;
     f = most > 0 ? 32767 / most : 0;
     unit = big * (most / 32767) + none;
     for (int j = 0; j < n; j++) {
@@ -96,43 +96,48 @@ static void weighted_q8(const AttnArgs *a, const Item *it, int j0, int n, const 
 static Item item_of(const AttnArgs *a, const KeySpan *s, int i, int h)
 {
     int64_t row = s->row0 + i;
-    return (Item){s, row, s->pos0 + i, h, (int)((int64_t)h * a->G / a->H), a->q + row * a->q_row + h * a->q_head, NULL, NULL};
+    return (Item){s, row, s->pos0 + i, h, (int)((int64_t)h * a->G / a->H), a->q + row * a->q_row + h * a->q_head, NULL, NULL, NULL};
 }
 
 static void code_query(const AttnArgs *a, Item *it, void *scratch)
 {
-    float   *dq = scratch;
-    int16_t *code = (int16_t *)(dq + a->dk / KV_Q8_COLS);
-    for (int d = 0; d < a->dk; d += KV_Q8_COLS) dq[d / KV_Q8_COLS] = kv_code_query(it->q + d, code + d);
-    it->code = code;
-    it->dq = dq;
+    KvQuery *block = scratch;
+    int8_t  *high = (int8_t *)(block + a->dk / KV_Q8_COLS), *low = high + a->dk;
+    for (int d = 0; d < a->dk; d += KV_Q8_COLS) block[d / KV_Q8_COLS] = kv_code_query(it->q + d, high + d, low + d);
+    it->block = block;
+    it->high = high;
+    it->low = low;
 }
 
 static void attend(const AttnArgs *a, const Item *it)
 {
-    real *o = a->out + it->row * a->out_row + (int64_t)it->h * a->dv, m = -REAL_INF, l = 0;
+    real *o = a->out + it->row * a->out_row + (int64_t)it->h * a->dv, m = -REAL_INF, l, sum[16] = {0};
     for (int d = 0; d < a->dv; d++) o[d] = 0;
     for (int j0 = 0; j0 <= it->pos; j0 += KV_PAGE) {
         int  n = it->pos + 1 - j0 < KV_PAGE ? it->pos + 1 - j0 : KV_PAGE;
-        real s[KV_PAGE], lane[16] = {0}, m1 = m, fix;
+        real s[KV_PAGE], lane[16] = {0}, top = -REAL_INF, m1, fix;
+        float big, inv;
         for (int j = 0; j < n; j++) {
             s[j] = a->type == DT_Q8_0 ? score_q8(a, it, j0 + j) : score(a, it, j0 + j);
-            if (s[j] > m1) m1 = s[j];
+            if (s[j] > top) top = s[j];
         }
+        m1 = top > m ? top : m;
         fix = r_exp(m - m1);
+        big = kv_weight_unit((float)(top - m1), &inv);
         for (int j = 0; j < n; j++) {
             s[j] = r_exp(s[j] - m1);
             lane[j % 16] += s[j];
         }
-        l = r_fma(l, fix, ref_lanes_sum(lane));
+        for (int i = 0; i < 16; i++) sum[i] = r_fma(sum[i], fix, lane[i]);
         for (int d0 = 0; d0 < a->dv; d0 += KV_Q8_COLS) {
             real part[KV_Q8_COLS];
-            if (a->type == DT_Q8_0) weighted_q8(a, it, j0, n, s, d0, part);
+            if (a->type == DT_Q8_0) weighted_q8(a, it, j0, n, s, big, inv, d0, part);
             for (int d = d0; d < d0 + KV_Q8_COLS && d < a->dv; d++)
                 o[d] = r_fma(o[d], fix, a->type == DT_Q8_0 ? part[d - d0] : weighted(a, it, j0, n, s, d));
         }
         m = m1;
     }
+    l = ref_lanes_sum(sum);
     for (int d = 0; d < a->dv; d++) o[d] /= l;
     if (a->lse) a->lse[it->row * a->H + it->h] = m + r_log(l);
 }

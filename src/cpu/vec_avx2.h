@@ -404,5 +404,25 @@ static INLINE w16 w_seconds(w16 x, w16 y)
 {
     return (w16){_mm256_blend_epi16(y.lo, _mm256_srli_epi32(x.lo, 16), 0x55), _mm256_blend_epi16(y.hi, _mm256_srli_epi32(x.hi, 16), 0x55)};
 }
+static INLINE w16 w_low_bytes(w16 x)
+{
+    return (w16){_mm256_srai_epi16(_mm256_slli_epi16(x.lo, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(x.hi, 8), 8)};
+}
+static INLINE w16 w_high_bytes(w16 x) { return (w16){_mm256_srai_epi16(x.lo, 8), _mm256_srai_epi16(x.hi, 8)}; }
+
+/* ---- words as four bytes with signs: as vec_avx512.h ---- */
+#ifdef __AVXVNNI__
+enum { BYTES_LIFT = 128 };
+static INLINE w16 w_bytes(const void *p) { return w_xor(w_load(p), w_set((int)0x80808080)); }
+static INLINE w16 w_dot_bytes(w16 acc, w16 x, w16 y) { return w_dot(acc, x, y); }
+#else
+enum { BYTES_LIFT = 0 };
+static INLINE w16 w_bytes(const void *p) { return w_load(p); }
+static INLINE w16 w_dot_bytes(w16 acc, w16 x, w16 y)
+{
+    w16 size = {_mm256_abs_epi8(x.lo), _mm256_abs_epi8(x.hi)}, turned = {_mm256_sign_epi8(y.lo, x.lo), _mm256_sign_epi8(y.hi, x.hi)};
+    return w_dot(acc, size, turned);
+}
+#endif
 
 #endif

@@ -318,5 +318,23 @@ static INLINE w16 w_dot_pairs(w16 acc, w16 x, w16 y)
 /* pairs of the first, or second, of each pair in x and the same in y */
 static INLINE w16 w_firsts(w16 x, w16 y) { return _mm512_mask_mov_epi16(x, 0xaaaaaaaa, _mm512_slli_epi32(y, 16)); }
 static INLINE w16 w_seconds(w16 x, w16 y) { return _mm512_mask_mov_epi16(y, 0x55555555, _mm512_srli_epi32(x, 16)); }
+/* the low, or high, byte of each number, with its sign */
+static INLINE w16 w_low_bytes(w16 x) { return _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8); }
+static INLINE w16 w_high_bytes(w16 x) { return _mm512_srai_epi16(x, 8); }
+
+/* ---- words as four bytes with signs ---- a first factor at p; acc plus its products with y, no byte of which is -128.  The first
+ * factor's bytes count BYTES_LIFT too much */
+#ifdef __AVX512VNNI__
+enum { BYTES_LIFT = 128 };
+static INLINE w16 w_bytes(const void *p) { return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8((char)0x80)); }
+static INLINE w16 w_dot_bytes(w16 acc, w16 x, w16 y) { return _mm512_dpbusd_epi32(acc, x, y); }
+#else
+enum { BYTES_LIFT = 0 };
+static INLINE w16 w_bytes(const void *p) { return _mm512_loadu_si512(p); }
+static INLINE w16 w_dot_bytes(w16 acc, w16 x, w16 y)
+{
+    return w_dot(acc, _mm512_abs_epi8(x), _mm512_mask_sub_epi8(y, _mm512_movepi8_mask(x), _mm512_setzero_si512(), y));
+}
+#endif
 
 #endif

@@ -473,6 +473,18 @@ static INLINE uint32x4_t seconds4(uint32x4_t x, uint32x4_t y)
 }
 static INLINE w16 w_firsts(w16 x, w16 y) { return WEACH2(firsts4, x, y); }
 static INLINE w16 w_seconds(w16 x, w16 y) { return WEACH2(seconds4, x, y); }
+static INLINE uint32x4_t low_bytes4(uint32x4_t x)
+{
+    return vreinterpretq_u32_s16(vshrq_n_s16(vshlq_n_s16(vreinterpretq_s16_u32(x), 8), 8));
+}
+static INLINE uint32x4_t high_bytes4(uint32x4_t x) { return vreinterpretq_u32_s16(vshrq_n_s16(vreinterpretq_s16_u32(x), 8)); }
+static INLINE w16        w_low_bytes(w16 x) { return WEACH(low_bytes4, x); }
+static INLINE w16        w_high_bytes(w16 x) { return WEACH(high_bytes4, x); }
+
+/* ---- words as four bytes with signs: as vec_avx512.h ---- */
+enum { BYTES_LIFT = 0 };
+static INLINE w16 w_bytes(const void *p) { return w_load(p); }
+static INLINE w16 w_dot_bytes(w16 acc, w16 x, w16 y) { return w_dot(acc, x, y); }
 
 #undef EACH
 #undef EACH2

@@ -16,7 +16,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-enum { TENSORS = 4, PAIRS = 12, VALUE_MAX = 32, PATH_CAP = 4096, TAG_VERSION = 3 };
+enum { TENSORS = 4, PAIRS = 12, VALUE_MAX = 32, PATH_CAP = 4096, TAG_VERSION = 4 };
 
 /* ---- what it was computed for ---- */
 typedef struct Tags {

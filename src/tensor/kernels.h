@@ -160,8 +160,8 @@ typedef struct SwigluArgs {
  * A page of the cache holds KV_PAGE positions of one layer: the keys of all key heads, a head behind the other, then their values.
  * A head's keys lie by columns, its values by rows, so that both are read from end to end with nothing but them in between:
  *   keys [dk][KV_PAGE], values [KV_PAGE][dv];   of Q8_0 each block of 32 columns, for all positions of the page:
- *   d [KV_PAGE] in f16 | q of keys [16][KV_PAGE][2]: columns 2i and 2i+1 side by side,
- *                      | q of values [16][32][2]: positions i and i+16 side by side, as products of pairs of integers want them */
+ *   d [KV_PAGE] in f16 | q of keys [8][KV_PAGE][4]: columns 4i to 4i+3 side by side,
+ *                      | q of values [16][32][2]: positions i and i+16 side by side, as products of integers want them */
 enum { KV_Q8_COLS = 32, KV_Q8_BYTES = 34, KV_Q8_BLOCK = KV_PAGE * KV_Q8_BYTES, KV_Q8_NUMBERS = 2 * KV_PAGE };
 /* bytes of n elements; of Q8_0 a number of whole blocks */
 static inline size_t kv_bytes(Dtype t, size_t n)
@@ -171,27 +171,56 @@ static inline size_t kv_bytes(Dtype t, size_t n)
 /* which element of a head's part of a page is column d of position j: of Q8_0 which byte of the column's block */
 static inline int64_t kv_key_at(Dtype t, int j, int d)
 {
-    return t == DT_Q8_0 ? KV_Q8_NUMBERS + (d % KV_Q8_COLS / 2 * KV_PAGE + j) * 2 + d % 2 : (int64_t)d * KV_PAGE + j;
+    return t == DT_Q8_0 ? KV_Q8_NUMBERS + (d % KV_Q8_COLS / 4 * KV_PAGE + j) * 4 + d % 4 : (int64_t)d * KV_PAGE + j;
 }
 static inline int64_t kv_val_at(Dtype t, int dv, int j, int d)
 {
     return t == DT_Q8_0 ? KV_Q8_NUMBERS + (j % 16 * KV_Q8_COLS + d % KV_Q8_COLS) * 2 + j / 16 : (int64_t)j * dv + d;
 }
 
-/* A query beside keys of Q8_0 is coded too: 32 columns are numbers of 16 bits, x / dq rounded, halves to even, with dq = max |x| / 32767,
- * so that a block's products are added as integers, exactly and in any order.  Below 2^-100 all are 0; a block with a number that
- * is none or infinite is 0s with dq NaN. */
-static inline float kv_code_query(const real *x, int16_t q[KV_Q8_COLS])
+/* A query beside keys of Q8_0 is coded too, so that a block's products are added as integers, exactly and in any order: of 32
+ * columns numbers of 8 bits, x / d rounded, halves to even, with d = max |x| / 127.  Where a few columns are far larger than the
+ * others (six times the largest is more than all |x| together; real models have such columns) the others would keep too few digits:
+ * there numbers are 254 high + low, two of 8 bits, with d = max |x| / 32258.  Below 2^-100 all are 0; a block with a number that is none
+ * or infinite is 0s with d NaN. */
+enum { KV_QUERY_PART = 254 };
+typedef struct KvQuery {
+    float   d;
+    int32_t times; /* what high counts for: 1, or KV_QUERY_PART */
+} KvQuery;
+static inline KvQuery kv_code_query(const real *x, int8_t high[KV_Q8_COLS], int8_t low[KV_Q8_COLS])
 {
-    float max = 0, none = 0, f;
+    float max = 0, all = 0, none = 0, most, f;
+    bool  fine;
     for (int i = 0; i < KV_Q8_COLS; i++) {
         float v = (float)x[i], size = v < 0 ? -v : v;
         if (size > max) max = size;
+        all += size;
         none += v * 0.0f;
     }
-    f = none == 0 && max >= 0x1p-100f ? 32767 / max : 0;
-    for (int i = 0; i < KV_Q8_COLS; i++) q[i] = f > 0 ? (int16_t)((float)x[i] * f + 0x1.8p23f - 0x1.8p23f) : 0;
-    return f > 0 ? max / 32767 : none;
+    fine = 6 * max > all;
+    most = fine ? 127 * KV_QUERY_PART : 127;
+    f = none == 0 && max >= 0x1p-100f ? most / max : 0;
+    for (int i = 0; i < KV_Q8_COLS; i++) {
+        int code = f > 0 ? (int)((float)x[i] * f + 0x1.8p23f - 0x1.8p23f) : 0;
+        int part = fine ? (code + 127 + 128 * KV_QUERY_PART) / KV_QUERY_PART - 128 : code;
+        high[i] = (int8_t)part;
+        low[i] = (int8_t)(fine ? code - part * KV_QUERY_PART : 0);
+    }
+    return (KvQuery){f > 0 ? max / most : none, fine ? KV_QUERY_PART : 1};
+}
+
+/* Weights beside values of Q8_0 are shares of a power of two that is as large as the largest, exp(x), x <= 0, at least and at most twice
+ * as large: returns it, and one divided by it.  2^-126 where exp gives 0, or x is none. */
+static inline float kv_weight_unit(float x, float *inverse)
+{
+    float    y = x * 1.44269504f + 0.5f; /* log2 e */
+    int32_t  n = y > -126 ? (int32_t)(y + 0x1.8p23f - 0x1.8p23f) : -126;
+    uint32_t bits = (uint32_t)(127 + n) << 23, inv = (uint32_t)(127 - n) << 23;
+    float    unit;
+    memcpy(&unit, &bits, sizeof unit);
+    memcpy(inverse, &inv, sizeof inv);
+    return unit;
 }
 
 /* Where the keys of one sequence lie: page p holds positions [p*KV_PAGE, (p+1)*KV_PAGE), a row a position. */
@@ -201,13 +230,13 @@ typedef struct KeySpan {
 } KeySpan;
 
 /* Causal attention over pages with an online softmax.  For query t, head h, key head g = h*G/H, pages ascending:
- *   s_j = scale * q.k_j (a chain as in gemm); m' = max(m, s_j); e_j = exp(s_j - m'); l = l*exp(m-m') + sum e_j, the sum of a page
- *   in 16 lanes: j into lane j mod 16, then the lanes as a tree; o = o*exp(m-m') + sum e_j v_j, j ascending;
+ *   s_j = scale * q.k_j (a chain as in gemm); m' = max(m, s_j); e_j = exp(s_j - m'); l = l*exp(m-m') + sum e_j in 16 lanes: j into
+ *   lane j mod 16, a page's two added first; behind the last page the lanes as a tree; o = o*exp(m-m') + sum e_j v_j, j ascending;
  *   out = o / l;  lse = m + log l.
  * Of Q8_0 the products are of integers, so their sums are exact, in any order.  Keys: over blocks b of 32 columns, ascending,
- *   q.k_j = fma(sum of products, dk_jb * dq_b, q.k_j) from 0 (kv_code_query).  Values: with E = max e_j and D_b = max |dv_jb| over the
- *   page's positions that the query sees, weights are w_jb = (e_j * (1/E)) * (dv_jb * (32767/D_b)) rounded, halves to even (1/0 is 0
- *   here), and o = fma(o, exp(m-m'), (sum w_jb q_j) * (E * (D_b/32767))); a factor that is none or infinite makes its columns NaN.
+ *   q.k_j = fma(sum of products, dk_jb * dq_b, q.k_j) from 0 (kv_code_query).  Values: with E = kv_weight_unit(max s_j - m') and D_b =
+ *   max |dv_jb| over the page's positions that the query sees, weights are w_jb = (e_j * (1/E)) * (dv_jb * (32767/D_b)) rounded, halves to even
+ *   (1/0 is 0 here), and o = fma(o, exp(m-m'), (sum w_jb q_j) * (E * (D_b/32767))); a factor that is none or infinite makes its columns NaN.
  * Items: (span, tile of query rows, heads of a key head): `item` below. */
 typedef struct AttnArgs {
     const real    *q; /* head h of row t at q + t*q_row + h*q_head, dk long */

@@ -2,4 +2,4 @@
 #include "../kern_table.h"
 
 KERNELS_INIT(neon, KERN_ALL) /* which every processor of the family has */
-KERNELS_INIT(dotprod, KERN_DOT)
+KERNELS_INIT(dotprod, KERN_INTEGERS)

@@ -2,6 +2,6 @@
 #include "../kern_table.h"
 
 KERNELS_INIT(avx2, KERN_ALL)
-KERNELS_INIT(avxvnni, KERN_DOT) /* integers multiply faster; everything else is AVX2's */
+KERNELS_INIT(avxvnni, KERN_INTEGERS) /* they multiply faster, keys and values of Q8_0 too; everything else is AVX2's */
 KERNELS_INIT(avx512, KERN_ALL)
-KERNELS_INIT(avx512vnni, KERN_INTEGERS) /* keys and values of Q8_0 are integers too */
+KERNELS_INIT(avx512vnni, KERN_INTEGERS)
