@@ -6,14 +6,21 @@
 
 /* A task should be worth some tens of microseconds: about 2^19 multiply-adds.  With few rows, tasks are long stretches of the
  * weights; with many, a task's columns of C stay in the second cache. */
+static int64_t gemm_tiles(const GemmArgs *a)
+{
+    if (a->M <= 0 || a->N <= 0) return 0;
+    return (int64_t)((a->M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((a->N + GEMM_TILE_N - 1) / GEMM_TILE_N);
+}
+static int64_t gemm_least(const GemmArgs *a)
+{
+    int64_t rows = a->M < GEMM_TILE_M ? a->M : GEMM_TILE_M;
+    return 1 + (1 << 18) / ((rows + 8) * GEMM_TILE_N * a->K + 1); /* 8 rows' worth for packing */
+}
 static void run_gemm(Ctx *c, const GemmArgs *a)
 {
-    int64_t tiles = (int64_t)((a->M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((a->N + GEMM_TILE_N - 1) / GEMM_TILE_N);
-    int64_t rows = a->M < GEMM_TILE_M ? a->M : GEMM_TILE_M;
-    int64_t work = (rows + 8) * GEMM_TILE_N * a->K; /* 8 rows' worth for packing */
-    int64_t least = 1 + (1 << 18) / (work + 1), grain = tiles / (8 * pool_threads(c->pool));
+    int64_t tiles = gemm_tiles(a), least = gemm_least(a), grain = tiles / (8 * pool_threads(c->pool));
     if (grain > 8) grain = 8;
-    if (a->M <= 0 || a->N <= 0) return;
+    if (tiles == 0) return;
     if (a->M <= 64) ctx_run_parts(c, &(RunPart){c->k->gemm, a, tiles}, 1, least, gemm_scratch());
     else ctx_run(c, c->k->gemm, a, tiles, grain > least ? grain : least, gemm_scratch());
 }
@@ -230,6 +237,22 @@ static void heads_back(Ctx *c, const TapeNode *node)
     }
 }
 
+/* y = x W^T, or x W, of every head, in one run: a head alone is too little work for one. */
+static void heads_gemm(Ctx *c, Tensor x, const Weight *w, HeadCut cut, bool along_k, Tensor y)
+{
+    GemmArgs *a = ctx_alloc(c, (size_t)cut.H, sizeof *a);
+    RunPart  *part = ctx_alloc(c, (size_t)cut.H, sizeof *part);
+    ctx_scratch(c, gemm_scratch());
+    if (ctx_failed(c) || ctx_dry(c)) return;
+    for (int h = 0; h < cut.H; h++) {
+        a[h] = (GemmArgs){.M = x.rows, .N = along_k ? w->cols : cut.rows, .K = along_k ? cut.rows : w->cols, .a = x.data + h * cut.x_head,
+                          .a_row = x.stride, .a_k = 1, .c = y.data + h * cut.y_head, .c_row = y.stride};
+        weight_rows(&a[h], w, cut.row0 + (int64_t)h * cut.step, along_k);
+        part[h] = (RunPart){c->k->gemm, &a[h], gemm_tiles(&a[h])};
+    }
+    ctx_run_parts(c, part, cut.H, gemm_least(a), gemm_scratch());
+}
+
 void linear_heads(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y)
 {
     bool q8 = act_wanted(c, w);
@@ -243,12 +266,8 @@ void linear_heads(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y)
         act_fill(c, &a, cut.x_head, 0, x.rows, cut.H, w->cols);
         dot_run_all(c, &d, 1);
     }
-    for (int h = 0; h < cut.H; h++) {
-        linear_watch(c, w, h, false, x.data + h * cut.x_head, x.stride, x.rows);
-        if (!q8)
-            times_wt(c, x.data + h * cut.x_head, x.stride, x.rows, w, cut.row0 + (int64_t)h * cut.step, cut.rows, NULL,
-                     y.data + h * cut.y_head, y.stride, false);
-    }
+    for (int h = 0; h < cut.H; h++) linear_watch(c, w, h, false, x.data + h * cut.x_head, x.stride, x.rows);
+    if (!q8) heads_gemm(c, x, w, cut, false, y);
     if (tape_on(c)) push_heads(c, x, w, cut, y, heads_back);
 }
 
@@ -268,10 +287,7 @@ static void heads_t_back(Ctx *c, const TapeNode *node)
 void linear_heads_t(Ctx *c, Tensor x, const Weight *w, HeadCut cut, Tensor y)
 {
     check_heads(c, x, w, cut, y, cut.rows, w->cols);
-    for (int h = 0; h < cut.H; h++) {
-        linear_watch(c, w, h, true, x.data + h * cut.x_head, x.stride, x.rows);
-        times_w(c, x.data + h * cut.x_head, x.stride, x.rows, w, cut.row0 + (int64_t)h * cut.step, cut.rows,
-                y.data + h * cut.y_head, y.stride, false);
-    }
+    for (int h = 0; h < cut.H; h++) linear_watch(c, w, h, true, x.data + h * cut.x_head, x.stride, x.rows);
+    heads_gemm(c, x, w, cut, true, y);
     if (tape_on(c)) push_heads(c, x, w, cut, y, heads_t_back);
 }
