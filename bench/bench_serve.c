@@ -2,7 +2,7 @@
  *
  * usage: build/bench/bench_serve [PORT [STREAMS [TOKENS [MODEL]]]]     8080, 64, 256, aha-tiny
  * Each asks /v1/completions for TOKENS tokens after a prompt of its own, without an end, and says at last how many there were;
- * the likeliest token each time, as `aha bench` takes it.
+ * the likeliest token each time, as `aha bench` takes it; a bias makes it one of the stream's own, which no end is likelier than.
  * Prints one line of JSON; exit 1 when a stream failed or had another number of tokens. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -40,8 +40,8 @@ static int ask(int port, int i, int tokens, const char *model)
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a)) return -1;
     int n = snprintf(body, sizeof body,
                      "{\"model\":\"%s\",\"prompt\":[0,%d,%d,20,21,22,23,24,25,26,27,28,29,30,31,32],\"max_tokens\":%d,\"stream\":true,\"temperature\":0,\"seed\":%d,"
-                     "\"logit_bias\":{\"0\":-100,\"1\":-100,\"2\":-100},\"repetition_stop\":0,\"stream_options\":{\"include_usage\":true}}",
-                     model, 10 + i % 250, 10 + i / 250, tokens, i);
+                     "\"logit_bias\":{\"0\":-100,\"1\":-100,\"2\":-100,\"%d\":100},\"repetition_stop\":0,\"stream_options\":{\"include_usage\":true}}",
+                     model, 10 + i % 250, 10 + i / 250, tokens, i, 20 + i);
     int h = snprintf(head, sizeof head, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
                      "Connection: close\r\n\r\n", n);
     if (write(fd, head, (size_t)h) != h || write(fd, body, (size_t)n) != n) return -1;

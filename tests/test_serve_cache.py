@@ -144,7 +144,7 @@ def unwritable():
 def measured():
     """/metrics: pages held, free with keys, empty; sequences that had to wait again in a cache too small for all"""
     def request(i):
-        return {"messages": [{"role": "user", "content": f"Using {i + 3}, 4 and 5, make 17."}], "seed": i, "max_tokens": 300, "logit_bias": {"1": -100}, "repetition_stop": 0}
+        return {"messages": [{"role": "user", "content": f"Using {i + 3}, 4 and 5, make 17."}], "seed": i, "max_tokens": 300, "logit_bias": {"1": -100, "20": 100}, "repetition_stop": 0}
 
     with Server("--cache", "1M", "--parallel", "4") as s:
         held, findable, empty = pages(s)

@@ -15,7 +15,7 @@ from servelib import BIN, PUZZLE, Server, Skip, at_once, check, drain, main, pos
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "aha-tiny", "messages": PUZZLE}
-LONG = {"model": "aha-tiny", "prompt": list(range(10, 200)), "max_tokens": 1800, "logit_bias": {"1": -100}, "repetition_stop": 0, "seed": 1}
+LONG = {"model": "aha-tiny", "prompt": list(range(10, 200)), "max_tokens": 1800, "logit_bias": {"1": -100, "20": 100}, "repetition_stop": 0, "seed": 1}
 
 
 def status_of(reply):

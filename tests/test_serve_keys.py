@@ -105,7 +105,7 @@ def limited():
         check([g[0] for g in got] == [200, 200, 200, 429], [g[0] for g in got])
         check(1 <= int(got[3][1]["Retry-After"]) <= 20 and "3 requests a minute" in got[3][2], got[3])
         c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=PATIENCE_S)
-        c.request("POST", CHAT, json.dumps({"model": "aha-tiny", "messages": PUZZLE, "stream": True, "logit_bias": {"1": -100}, "repetition_stop": 0, "max_tokens": 1800,
+        c.request("POST", CHAT, json.dumps({"model": "aha-tiny", "messages": PUZZLE, "stream": True, "logit_bias": {"1": -100, "20": 100}, "repetition_stop": 0, "max_tokens": 1800,
                                              "n": 128}), {"Content-Type": "application/json", **one})
         r = c.getresponse()
         r.read(200)
@@ -128,7 +128,7 @@ def limited():
 def quota_at_once():
     """many at once over a small quota: as many run as may use it up, the others have 429; what was not used is given back"""
     db = database()
-    quota, long = 500, {"logit_bias": {"1": -100}, "repetition_stop": 0}  # never ends by itself
+    quota, long = 500, {"logit_bias": {"1": -100, "20": 100}, "repetition_stop": 0}  # never ends by itself
     few, one, rate, long_of = (add(db, "few", "--tokens-per-day", str(quota)), add(db, "one", "--tokens-per-day", str(quota)),
                                add(db, "rate", "--tokens-per-day", str(quota), "--rate", "5/min"), {})
     with Server("--db", db) as s:
