@@ -319,7 +319,7 @@ def model_is_cut():
         for f in os.listdir(src):
             if os.path.isfile(os.path.join(src, f)):
                 shutil.copy(os.path.join(src, f), d)
-        with Server("-m", d, "--name", "aha-tiny", env={"AHA_HUGE": "0"}) as s:  # it stays in its file
+        with Server("-m", d, "--name", "aha-tiny", env={"AHA_SETTLE": "0"}) as s:  # it stays in its file
             check(s.chat(max_tokens=2)["choices"])
             os.truncate(os.path.join(d, "model.safetensors"), 4096)
             r = s.chat(503, max_tokens=50)
