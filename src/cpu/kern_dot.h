@@ -338,8 +338,21 @@ static Stripe stripe_of(const DotArgs *a, const uint8_t *rows, int k0, int kc, u
 /* rows that lie further apart are beyond what a vector of offsets holds */
 static bool rows_near(const DotArgs *a) { return a->striped || a->b_row < 1 << 27; }
 
-/* rows [m0, m1) and columns [n0, n1) of a head's C */
-static void dot_block(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t n0, int64_t n1, uint8_t *scratch)
+/* Asks for what the next columns of C take of columns [k0, k0 + kc): of a stripe just that, of rows their share of the bytes. */
+static INLINE void ask_for_next(const DotArgs *a, const uint8_t *next, const uint8_t *end, int k0, int kc)
+{
+    const DtypeInfo *d = dtype_info(a->b_type);
+    if (!a->striped) {
+        dot_prefetch(next + (int64_t)(k0 / GEMM_KC) * DOT_NR * (GEMM_KC / d->block) * d->block_bytes, end, (int64_t)DOT_NR * (kc / d->block) * d->block_bytes);
+        return;
+    }
+    for (int v = 0; v < DOT_NR; v += STRIPE_ROWS)
+        dot_prefetch(next + v * a->b_row + (int64_t)(k0 / d->block) * stripe_form(a->b_type).words * 4 * STRIPE_ROWS, end,
+                     (int64_t)(kc / d->block) * stripe_form(a->b_type).words * 4 * STRIPE_ROWS);
+}
+
+/* rows [m0, m1) and columns [n0, n1) of a head's C, of columns [k0, k1) of A and B what they add */
+static void dot_part(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int k0, int k1, uint8_t *scratch)
 {
     const QuantForm *f = quant_form(a->b_type);
     const DtypeInfo *d = dtype_info(a->b_type);
@@ -350,23 +363,22 @@ static void dot_block(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, in
     DotTile          t = {.p = {.u = scratch, .s = s, .m = m_at}, .lift = f->lift, .q_row = (int64_t)a->H * a->K, .c_row = a->c_row};
     for (int64_t n = n0; n < n1; n += DOT_NR) {
         t.cols = (int)(n1 - n < DOT_NR ? n1 - n : DOT_NR);
-        for (int k0 = 0; k0 < a->K; k0 += GEMM_KC) {
-            int kc = a->K - k0 < GEMM_KC ? a->K - k0 : GEMM_KC;
+        for (int k = k0; k < k1; k += GEMM_KC) {
+            int kc = k1 - k < GEMM_KC ? k1 - k : GEMM_KC;
             for (int v = 0; v < t.cols; v += 16) {
                 Panel          part = {.u = t.p.u + 4 * v, .s = t.p.s + v, .m = t.p.m + v, .step = DOT_NR};
                 const uint8_t *rows = b + (n + v) * a->b_row;
                 if (t.cols - v < 16 || !rows_near(a))
-                    unpack_plain(&part, f, d, rows, a->b_row, t.cols - v < 16 ? t.cols - v : 16, k0, kc);
+                    unpack_plain(&part, f, d, rows, a->b_row, t.cols - v < 16 ? t.cols - v : 16, k, kc);
                 else
-                    unpack_stripe(&part, a->b_type, stripe_of(a, rows, k0, kc, room), kc);
+                    unpack_stripe(&part, a->b_type, stripe_of(a, rows, k, kc, room), kc);
             }
-            dot_prefetch(b + (n + DOT_NR) * a->b_row + (int64_t)(k0 / GEMM_KC) * DOT_NR * (GEMM_KC / d->block) * d->block_bytes, end,
-                         (int64_t)DOT_NR * (kc / d->block) * d->block_bytes);
+            ask_for_next(a, b + (n + DOT_NR) * a->b_row, end, k, kc);
             t.groups = kc / QUANT_GROUP;
-            t.first = k0 == 0;
-            t.bias = a->bias && k0 + kc == a->K ? a->bias + n : NULL;
+            t.first = k == 0;
+            t.bias = a->bias && k + kc == a->K ? a->bias + n : NULL;
             for (int64_t m = m0; m < m1; m += DOT_MR) {
-                int64_t at = (m * a->H + head) * a->K + k0;
+                int64_t at = (m * a->H + head) * a->K + k;
                 t.q = a->q + at;
                 t.g = a->g + at / QUANT_GROUP;
                 t.c = a->c + m * a->c_row + head * a->c_head + n;
@@ -374,6 +386,15 @@ static void dot_block(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, in
             }
         }
     }
+}
+
+/* The same of all columns, so many at once that A's stay in the second cache for all of C's (an ActGroup has half a byte for each of q's). */
+enum { DOT_A_BYTES = 384 << 10 };
+static void dot_block(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t n0, int64_t n1, uint8_t *scratch)
+{
+    int part = (int)(DOT_A_BYTES * 2 / 3 / (m1 - m0)) / GEMM_KC * GEMM_KC;
+    if (part < GEMM_KC) part = GEMM_KC;
+    for (int k = 0; k < a->K; k += part) dot_part(a, head, m0, m1, n0, n1, k, a->K - k < part ? a->K : k + part, scratch);
 }
 
 /* rows [m0, m1), FEW_MAX at most, and columns [n0, n1) of a head's C */
