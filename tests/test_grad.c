@@ -53,7 +53,7 @@ static void problem_init(Problem *p, const Case *cs)
         p->w_data[k] = mem_alloc((size_t)rows * (size_t)cols * sizeof(real));
         p->w_grad[k] = mem_zalloc((size_t)rows * (size_t)cols, sizeof(real));
         for (int i = 0; i < rows * cols; i++) p->w_data[k][i] = random_real(&r);
-        p->w[k] = (Weight){p->w_data[k], DT_F32, rows, cols, k, "w", NULL};
+        p->w[k] = (Weight){p->w_data[k], DT_F32, rows, cols, k, "w", NULL, NULL};
     }
 }
 
@@ -264,7 +264,7 @@ static void case_linear_views(Ctx *c, Problem *p) /* several weights on one view
 {
     static const real values[] = {1, -2, 3, (real)0.5, 7, -1};
     Tensor y[3];
-    p->frozen = (Weight){values, DT_F32, 2, 3, -1, "frozen", NULL};
+    p->frozen = (Weight){values, DT_F32, 2, 3, -1, "frozen", NULL, NULL};
     linear_n(c, tensor_cols(p->x[0], 2, 3), 2, (const Weight *const[]){&p->w[0], &p->w[1]},
              (const Weight *const[]){&p->w[2], NULL}, y);
     y[2] = linear(c, p->x[1], &p->frozen, NULL);
