@@ -24,7 +24,7 @@ static Run run_route(const Kernels *k, RouteShape s, const float *logits, const 
     Ctx       c;
     Tape      t;
     aha_error e = {0};
-    Weight    b = {bias, DT_F32, 1, s.E, -1, "bias", NULL};
+    Weight    b = {bias, DT_F32, 1, s.E, -1, "bias", NULL, NULL};
     ASSERT_OK(ctx_init(&c, k, NULL, 1 << 16, 1 << 14, &e), e);
     ASSERT_OK(tape_init(&t, c.arena.cap, NULL, 0, true, &e), e);
     c.tape = &t;
