@@ -1,17 +1,22 @@
 #!/usr/bin/env python3
 """Quantises a model by aha and by ggml (llama.cpp), the same tensors to the same types, and compares what is left of it.
 
-    ~/.cache/aha-venv/bin/python tools/llama_quantising.py BUILD MODEL [--text FILE | --task TASK] [--n N] [--parts P] [--types q4_k,...]
+    ~/.cache/aha-venv/bin/python tools/llama_quantising.py BUILD MODEL [--text FILE | --task TASK] [--n N] [--parts P] [--types q4_k,...] [--orders K]
 
 BUILD holds libggml-base.so (the build folder of a llama.cpp checkout, or its bin); MODEL is a Hugging Face folder.  The matrix of
 importance is aha's, made of other samples (or of the first half of FILE) than those that the divergence is measured on.  Per type, without and
 with the matrix: relative error over all tensors of that type, sqrt(sum w (x - y)^2 / sum w x^2) with w 1 and with w the mean squares of
 the columns' inputs; KL divergence from the model, activations not rounded, over P times N samples (of FILE once): its mean, and the difference of
-both means with its standard error, which is that of the P parts' differences: both programs' files are measured on the same samples."""
+both means with its standard error, which is that of the P parts' differences: both programs' files are measured on the same samples.
+
+--orders K measures the divergence over K orders of the model's hidden columns instead.  A model computes the same function in any order of
+them, but other columns share a block: each order is another draw of the rounding.  Per type the mean and the median of the orders, and in how
+many of them aha is nearer.  The first order is the model's own."""
 import argparse
 import ctypes
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -105,6 +110,55 @@ def divergences(path, base, tests):
     return np.array([json.loads(run("eval", "kl", "-m", path, "--base", base, "--act", "f32", *test, "--json"))["kl"] for test in tests])
 
 
+def reordered(name, x, order):
+    """the tensor [..., rows, cols] in a model whose hidden columns stand in that order"""
+    if re.search(r"(token_embd|^output|attn_(q|k|v|q_a|kv_a_mqa)|ffn_(gate|up)(_inp|_exps|_shexp)?|(attn|ffn|output)_norm)\.weight$", name):
+        return x[..., order]
+    return x[..., order, :] if re.search(r"(attn_output|ffn_down(_exps|_shexp)?)\.weight$", name) else x
+
+
+def reordered_sums(name, x, order):
+    """the same for a tensor of importance, which knows columns only: where rows are moved it stays"""
+    at = name.removesuffix(".in_sum2")
+    return x if at == name or re.search(r"attn_output|ffn_down", at) else reordered(at, x, order)
+
+
+def rewrite(source, to, change):
+    """a copy of a GGUF file of f32, whose tensors hold change(name, numbers)"""
+    shutil.copyfile(source, to)
+    with open(to, "r+b") as f:
+        for t in GGUFReader(source).tensors:
+            x = change(t.name, np.array(t.data, np.float32).reshape([int(v) for v in t.shape[::-1]]))
+            f.seek(t.data_offset)
+            f.write(np.ascontiguousarray(x, np.float32).tobytes())
+
+
+def by_order(lib, model, f32, im, test, types, count):
+    """a table of the divergences over orders; every order's file of f32 must predict what the model does"""
+    d = os.path.dirname(f32)
+    moved, moved_im, ours, theirs = (os.path.join(d, x) for x in ("moved.gguf", "moved_im.gguf", "ours.gguf", "theirs.gguf"))
+    width = plain_tensors(f32)["output_norm.weight"].size
+    found = {}
+    for k in range(count):
+        order = np.random.default_rng(k).permutation(width) if k else np.arange(width)
+        rewrite(f32, moved, lambda name, x: reordered(name, x, order))
+        rewrite(im, moved_im, lambda name, x: reordered_sums(name, x, order))
+        exact = divergences(moved, model, [test])[0]
+        assert exact < 1e-6, f"order {k} is another model: {exact}"
+        plain, weights = plain_tensors(moved), importance(moved_im)
+        for kind in types:
+            for matrix in (False, True):
+                run("convert", moved, ours, "--type", kind, "--force", *(["--imatrix", moved_im] if matrix else []))
+                by_ggml(lib, ours, theirs, plain, weights if matrix else None)
+                found.setdefault((kind, matrix), []).append([divergences(x, model, [test])[0] for x in (ours, theirs)])
+    print("| type | matrix | mean of orders: aha | ggml | median: aha | ggml | aha nearer in |\n|---|---|---|---|---|---|---|")
+    for (kind, matrix), kl in found.items():
+        kl = np.array(kl)
+        mean, se, mid = kl.mean(axis=0), kl.std(axis=0, ddof=1) / np.sqrt(count), np.median(kl, axis=0)
+        print(f"| {kind} | {'yes' if matrix else 'no'} | {mean[0]:.5f} +- {se[0]:.5f} | {mean[1]:.5f} +- {se[1]:.5f} | {mid[0]:.5f} | {mid[1]:.5f} | {(kl[:, 0] < kl[:, 1]).sum()} of {count} |", flush=True)
+        print("  aha", *(f"{x:.4f}" for x in kl[:, 0]), "ggml", *(f"{x:.4f}" for x in kl[:, 1]), flush=True)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("build")
@@ -114,6 +168,7 @@ def main():
     p.add_argument("--n", default="128")
     p.add_argument("--parts", type=int, default=4)
     p.add_argument("--types", default=TYPES)
+    p.add_argument("--orders", type=int, default=1)
     a = p.parse_args()
     lib = library(a.build)
     with tempfile.TemporaryDirectory() as d:
@@ -128,6 +183,9 @@ def main():
             learn, tests = [os.path.join(d, "a")], [[os.path.join(d, "b")]]
         run("convert", a.model, f32, "--type", "f32")
         run("imatrix", "-m", a.model, *learn, "-o", im)
+        if a.orders > 1:
+            by_order(lib, a.model, f32, im, tests[0], a.types.split(","), a.orders)
+            return 0
         plain, weights = plain_tensors(f32), importance(im)
         print("| type | matrix | error: aha | ggml | weighted: aha | ggml | KL: aha | ggml | difference |\n|---|---|---|---|---|---|---|---|---|", flush=True)
         worse = apart_worse = 0
