@@ -133,11 +133,13 @@ static void chat_pastes(void **state)
     assert_int_equal(talk_end(&t), 0);
 }
 
+#define ENDLESS "--bias 300:100 --no-stop-repeats" /* an answer that has not ended, however late it is interrupted */
+
 static void chat_interrupts(void **state)
 {
     struct termios before, after;
     (void)state;
-    Talk t = talk_start("chat -m $M --seed 1");
+    Talk t = talk_start("chat -m $M --seed 1 " ENDLESS);
     tcgetattr(t.fd, &before);
     wait_for(&t, "> ");
     SEND(&t, "half a li\003"); /* drops the line */
@@ -198,7 +200,7 @@ static void chat_saves(void **state)
 static void run_interrupted(void **state)
 {
     (void)state;
-    Talk t = talk_start("run -m $M --seed 1 hello");
+    Talk t = talk_start("run -m $M --seed 1 " ENDLESS " hello");
     wait_for(&t, "\033[2m"); /* it thinks, dimmed */
     SEND(&t, "\003");
     wait_for(&t, "\033[0m"); /* and leaves the terminal as it was */
