@@ -260,7 +260,12 @@ static INLINE bool few_pay(Dtype t, bool halves)
 
 /* acc[row] + the products of some blocks of a stripe with rows of A, from column 0 of q and g on: a function for each type, and two where
  * several rows pay */
-enum { FEW_AHEAD = 8192 }; /* bytes; one row alone goes so fast that asking holds it up (44 -> 30 tokens a second), four do not (80 -> 99) */
+/* Bytes ahead that are asked for, into the second cache.  A single row of the types whose words are taken one after the other goes without:
+ * hardware foresees those, and asking holds them up (Q4_K 36 -> 30 tokens a second); of the others it foresees little (Q6_K 13 -> 22,
+ * Q3_K 18 -> 35, Q5_K 19 -> 29), and four rows leave it too little time (80 -> 99). */
+enum { FEW_AHEAD = 8192 };
+static INLINE bool few_asks(Dtype t, int rows) { return rows > 1 || !(t == DT_Q4_K || t == DT_Q2_K || t == DT_IQ4_XS); }
+
 typedef void FewFn(Stripe s, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc);
 #define X(name, type, block, halves, min, lift)                                                                       \
     static INLINE void few_##name(const int rows, Stripe from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc) \
@@ -276,7 +281,7 @@ typedef void FewFn(Stripe s, int64_t blocks, const int8_t *const *q, const ActGr
                 UNROLL                                                                                                \
                 for (int n = 0; n < rows; n++) sum[r][n] = w_zero();                                                  \
             }                                                                                                         \
-            if (rows > 1) {                                                                                           \
+            if (few_asks(type, rows)) {                                                                               \
                 UNROLL                                                                                                \
                 for (int w = 0; w < stripe_form(type).words; w++) __builtin_prefetch(from.word + FEW_AHEAD + 64 * w, 0, 2); \
             }                                                                                                         \
