@@ -4,6 +4,7 @@ file that is cut short.  Prints TAP."""
 import json
 import os
 import shutil
+import select
 import signal
 import socket
 import subprocess
@@ -168,21 +169,20 @@ def waiting(s):
     """a stream that waits for its turn says now and then that it is still there; many answers in one request are bounded too"""
     with s.connect() as first, s.connect() as second:
         first.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
-        soon(lambda: s.health()[1]["sequences"] == 128)
+        soon(lambda: s.health()[1]["sequences"] > 100)
         second.sendall(post({**BODY, "stream": True}))
         got = part = second.recv(65536)
         while part and b": still working" not in got:
             part = second.recv(65536)
             got += part
         check(status_of(got) == 200 and b": still working" in got and b'"role":"assistant"' in got, got)
-        more = [s.connect() for _ in range(2)]
+        more = [s.connect() for _ in range(4)]  # 512 are more than may wait beside the first's, of which some may be done meanwhile
         for c in more:
             c.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
-        soon(lambda: s.health()[1]["sequences"] == 3 * 128 + 1)
-        with s.connect() as third:
-            third.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
-            reply = third.recv(65536)
-            check(status_of(reply) == 503 and b"Retry-After" in reply, reply)
+        refused = select.select(more, [], [], 60)[0]  # at once; those that were taken say nothing yet
+        check(refused)
+        reply = refused[0].recv(65536)
+        check(status_of(reply) == 503 and b"Retry-After" in reply, reply)
         for c in more:
             c.close()
     s.idle()
@@ -297,13 +297,13 @@ def ends_well():
             soon(lambda: s.health()[1]["requests"] == 6)
             return s.stop()
 
-        *results, rc = at_once([lambda: s.json("/v1/completions", {**LONG, "max_tokens": 200})] * 6 + [end])
+        *results, rc = at_once([lambda: s.json("/v1/completions", {**LONG, "max_tokens": 1500})] * 6 + [end])
         check(rc == 0, rc, s.said)
-        check(all(r["usage"]["completion_tokens"] == 200 for r in results))
+        check(all(r["usage"]["completion_tokens"] == 1500 for r in results))
     with Server("--drain", "1") as s:
         c = s.connect()
         c.sendall(post({**LONG, "n": 128}, path="/v1/completions"))
-        soon(lambda: s.health()[1]["sequences"] == 128)
+        soon(lambda: s.health()[1]["sequences"] > 100)
         check(s.stop() == 0, s.said)
         check(drain(c) == b"")  # its time was up before there was an answer
         c.close()
