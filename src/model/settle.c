@@ -5,7 +5,7 @@ struct Settler {
     atomic_bool begun, go, stop, settling;
     const Model *m;
     Thread     *thread;
-    Waker      *waker;
+    _Atomic(Waker *) waker; /* an engine of another thread may say go before it is there */
     uint8_t    *memory;
     size_t      bytes;
 };
