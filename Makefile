@@ -126,7 +126,7 @@ $(BUILD)/bench/%: bench/%.c $(BUILD)/libaha.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -Isrc -o $@ $< $(BUILD)/libaha.a $(LIBS) -ldl
 
-test: all $(TEST_BIN)
+test: all $(TEST_BIN) $(BUILD)/bench/load_serve
 	@BUILD=$(BUILD) tools/run-tests $(TESTS)
 test-%: $(BUILD)/tests/test_%
 	$<

@@ -1,4 +1,4 @@
-"""What the tests of aha serve share: a server on a free port, requests, raw sockets, TAP."""
+"""What the tests of aha serve share: a server on a free port, requests, raw sockets, clients in C, TAP."""
 import http.client
 import json
 import os
@@ -11,12 +11,15 @@ import tempfile
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 BIN = os.environ.get("CLI_BIN", "./aha")
 TMP = tempfile.TemporaryDirectory(prefix="aha-serve-")
 os.environ["AHA_DB"] = os.path.join(TMP.name, "aha.db")  # not the user's
+LOAD = os.path.join(os.environ.get("BUILD", "build"), "bench", "load_serve")
 PUZZLE = [{"role": "user", "content": "Using 8, 13 and 2, make 29."}]
 PATIENCE_S = 300  # for what must come, also where the machine does much else; what is missing then will not come
+SLOWER = 20 if "TSAN_OPTIONS" in os.environ else 1  # a program that is watched has not its own times
 
 
 class Skip(Exception):
@@ -43,13 +46,15 @@ def at_once(fns):
         return [f.result() for f in [pool.submit(fn) for fn in fns]]
 
 
-def waited(task):
-    """seconds that a task was ready and had no processor, until now; 0 where the system does not say"""
-    try:
-        with open(f"/proc/{task}/schedstat", encoding="ascii") as f:
-            return int(f.read().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0
+def once(fn, times=12):
+    """fn() is true one time: what others on this machine do now and then spoils some times, what the server always does wrong spoils all"""
+    seen = []
+    while True:
+        good, *what = fn()
+        if good:
+            return what
+        seen.append(what)
+        check(len(seen) < times, "never in", times, "times:", seen)
 
 
 class Server:
@@ -153,14 +158,17 @@ class Server:
         check(status == 200, text)
         return float(next(line for line in text.splitlines() if line.startswith(name + " ")).split()[1])
 
-    def unhurried(self, fn, threads=None):
-        """seconds that fn takes, less those in which we, or these threads of the server (its I/O thread), waited for a processor: what it
-        would take on a machine that does nothing else"""
-        tasks = ["thread-self", *(f"{self.p.pid}/task/{t}" for t in threads or [self.p.pid])]
-        before, t0 = sum(map(waited, tasks)), time.monotonic()
-        fn()
-        t = time.monotonic() - t0
-        return t - (sum(map(waited, tasks)) - before)
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.p.pid}/fd"))
+
+    def threads(self):
+        return os.listdir(f"/proc/{self.p.pid}/task")
+
+    def memory(self):
+        """KiB of its own, in memory or swapped out"""
+        with open(f"/proc/{self.p.pid}/status", encoding="ascii") as f:
+            v = dict(line.split(":", 1) for line in f)
+        return sum(int(v[k].split()[0]) for k in ("RssAnon", "VmSwap"))
 
     def steps(self, headers=None):
         """of the engine, from the beginning"""
@@ -169,6 +177,49 @@ class Server:
     def idle(self, seconds=PATIENCE_S):
         """waits until nothing is under way"""
         soon(lambda: self.health()[1]["requests"] == self.health()[1]["sequences"] == 0, seconds)
+
+
+class Load:
+    """clients in C, which bench/load_serve.c describes: a keyword for each group; a body may be what JSON is made of, where "@@" is a number"""
+
+    def __init__(self, s, *, threads=None, **groups):
+        """threads: of the server, whose waiting for a processor is told apart: its I/O thread, or these"""
+        words = []
+        for name, group in groups.items():
+            words.append(name + ":")
+            for key, v in group.items():
+                v = v if isinstance(v, (str, int, float)) else re.sub(r'"(@[^@"]*@)"(?!:)', r"\1", json.dumps(v))
+                words.append(f"{key.replace('_', '-')}={v}")
+        words.append("tasks=" + ",".join(f"/proc/{s.p.pid}/task/{t}/schedstat" for t in threads or [s.p.pid]))
+        self.p = subprocess.Popen([LOAD, str(s.port), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.p.kill()
+        self.p.wait()
+        self.p.stdin.close()
+        self.p.stdout.close()
+
+    def results(self):
+        """of each group, by its name, when all have come to their end; those that read nothing read now.  unhurried: ms less waited_ms"""
+        out = self.p.communicate()[0]
+        check(self.p.returncode == 0, self.p.returncode, out)
+        got = SimpleNamespace(**{name: SimpleNamespace(**group) for name, group in json.loads(out).items()})
+        for g in vars(got).values():
+            g.status = {int(k): v for k, v in g.status.items()}
+            g.unhurried = [max(0, t - w) for t, w in zip(g.ms, g.waited_ms)]
+        return got
+
+
+def load(s, **how):
+    with Load(s, **how) as clients:
+        return clients.results()
+
+
+def quantile(p, values):
+    return sorted(values)[int(p * (len(values) - 1))]
 
 
 def drain(s):

@@ -7,32 +7,27 @@ How quick: what a machine does besides changes from minute to minute, by more th
 was measured at the beginning, but with the first tenth of a server that has just been started: the two are asked the same hundred
 requests in turn, and of each the median over these slices of their p99 is taken, so that a disturbance spoils a slice.  Five such
 comparisons, each with another new server, follow the last tenth; the median of their ratios counts."""
-import json
 import os
 import statistics
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests"))
-from servelib import Server  # pylint: disable=wrong-import-position
+from servelib import Server, check, load  # pylint: disable=wrong-import-position
 
-LOAD = os.path.join(os.environ.get("BUILD", "build"), "bench", "load_serve")
 ARGS = ["--cache", "4m"]
 SLICE, ROUNDS = 100, 5
 
 
-def memory(s):
-    """KiB of its own, and descriptors"""
-    s.idle()
-    with open(f"/proc/{s.p.pid}/status", encoding="ascii") as f:
-        v = dict(line.split(":", 1) for line in f)
-    return sum(int(v[k].split()[0]) for k in ("RssAnon", "VmSwap")), len(os.listdir(f"/proc/{s.p.pid}/fd"))
-
-
-def load(s, first, count):
+def asked(s, first, count):
     """milliseconds of those that were answered"""
-    r = subprocess.run([LOAD, str(s.port), str(first), str(count)], stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(r.stdout)["ms"]
+    body = {"model": "aha-tiny", "prompt": "Using @%90+2@, @%7+3@ and 2, make @@.", "seed": "@@", "max_tokens": 24}
+    part, path = count // 5, "/v1/completions"
+    got = load(s, plain={"path": path, "body": body, "first": first, "count": 2 * part, "at_once": 3},
+               streams={"path": path, "body": {**body, "stream": True}, "first": first + 2 * part, "count": 2 * part, "at_once": 3},
+               leaving={"path": path, "body": {**body, "max_tokens": 1000}, "first": first + 4 * part, "count": part, "at_once": 2, "leave": 10})
+    for g in (got.plain, got.streams):
+        check(g.status == {200: 2 * part} and g.whole == 2 * part, vars(g))
+    return got.plain.ms + got.streams.ms
 
 
 def p99(ms):
@@ -50,10 +45,10 @@ def compare(old, first, tenth):
     """p99 of slices of the old server's tenth, and of a new one's first"""
     with Server(*ARGS) as new:
         took = {old: [], new: []}
-        load(new, first - SLICE, SLICE)  # its weights are in memory
+        asked(new, first - SLICE, SLICE)  # its weights are in memory
         for i in range(0, tenth, SLICE):
             for s in (old, new) if i // SLICE % 2 else (new, old):
-                took[s].append(p99(load(s, first + i, SLICE)))
+                took[s].append(p99(asked(s, first + i, SLICE)))
     return statistics.median(took[old]), statistics.median(took[new])
 
 
@@ -61,13 +56,14 @@ def main():
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 10000
     tenth, seen, files = n // 10, [], []
     with Server(*ARGS) as s:
-        first = p99(load(s, 1, tenth))
-        seen.append(memory(s)[0])
+        first = p99(asked(s, 1, tenth))
+        s.idle()
+        seen.append(s.memory())
         for i in range(1, 10):
-            last = p99(load(s, 1 + i * tenth, tenth))
-            kib, fds = memory(s)
-            seen.append(kib)
-            files.append(fds)
+            last = p99(asked(s, 1 + i * tenth, tenth))
+            s.idle()
+            seen.append(s.memory())
+            files.append(s.descriptors())
         pairs = [compare(s, 1 + n + i * tenth, tenth) for i in range(ROUNDS)]
     grows = slope(seen[1:]) / tenth
     ratio = statistics.median(a / b for a, b in pairs)
