@@ -1,8 +1,8 @@
 /* The products with weights, at the shapes of published models: y = x W^T through the op that the models call, whatever the
  * weights' type.  Every weight is read from memory: as many copies are walked as no cache holds.  Beside each figure stands its
  * share of the limit that binds: of reading memory where rows are few, of fused multiply-adds where they are many; both limits
- * are measured before every shape, with the same threads.
- * usage: bench_linear [--type NAME]... [--rows N]... [--shape NxK]... [--isa NAME] [--threads N] [--reps N] */
+ * are measured before every shape, with the same threads.  --settled 1: weights as stripes, as they are behind a first token.
+ * usage: bench_linear [--type NAME]... [--rows N]... [--shape NxK]... [--isa NAME] [--threads N] [--reps N] [--settled 0|1] */
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ static struct {
     Pool          *pool;
     Ctx            ctx;
     const Kernels *k;
-    int            reps, n_rows, n_types, n_shapes, rows[LIST_MAX];
+    int            reps, settled, n_rows, n_types, n_shapes, rows[LIST_MAX];
     Dtype          type[LIST_MAX];
     Shape          shape[LIST_MAX];
     uint8_t       *weights;
@@ -166,6 +166,7 @@ static void bench_one(Shape s, Dtype t, int T)
         for (size_t j = 0; j < inner; j++, at++) {
             Weight w = {.name = "w", .dtype = t, .rows = s.rows, .cols = s.cols, .data = b.weights + at % copies * bytes,
                         .scale = t == DT_F8_E4M3 ? scale : NULL};
+            if (b.settled) w.settled = w.data; /* random either way */
             linear_rows(&b.ctx, &(Act){x, s.cols, NULL, NULL}, T, &w, NULL, y, s.rows);
         }
         if (i >= 0) time[i] = (now() - from) / (double)inner;
@@ -191,6 +192,7 @@ static bool option(const char *name, const char *value)
         Shape *s = &b.shape[b.n_shapes++];
         return sscanf(value, "%dx%d", &s->rows, &s->cols) == 2 && s->rows > 0 && s->cols > 0;
     }
+    if (strcmp(name, "--settled") == 0) return (unsigned)(b.settled = atoi(value)) <= 1;
     if (strcmp(name, "--reps") == 0) return (b.reps = atoi(value)) > 0 && b.reps <= REPS_MAX;
     return false;
 }
@@ -207,7 +209,7 @@ int main(int argc, char **argv)
         else if (value && strcmp(argv[i], "--threads") == 0)
             threads = atoi(value);
         else if (!option(argv[i], value))
-            return fprintf(stderr, "usage: bench_linear [--type NAME]... [--rows N]... [--shape NxK]... [--isa NAME] [--threads N] [--reps N]\n"), 2;
+            return fprintf(stderr, "usage: bench_linear [--type NAME]... [--rows N]... [--shape NxK]... [--isa NAME] [--threads N] [--reps N] [--settled 0|1]\n"), 2;
     }
     if (!b.n_types) memcpy(b.type, (Dtype[]){DT_BF16, DT_F16, DT_F8_E4M3}, sizeof(Dtype[3])), b.n_types = 3;
     if (!b.n_rows) memcpy(b.rows, (int[]){1, 4, 16, 64, 512}, sizeof(int[5])), b.n_rows = 5;

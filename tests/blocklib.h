@@ -1,4 +1,4 @@
-/* Small models whose matrices are of one block type, as the bytes of GGUF files. */
+/* Small models whose matrices are of one block or float type, as the bytes of GGUF files. */
 #ifndef AHA_BLOCKLIB_H
 #define AHA_BLOCKLIB_H
 
@@ -18,16 +18,20 @@ static inline void put_gain(Gguf *g, const char *name, int n, float gain)
 
 static inline void put_norm(Gguf *g, const char *name, int n) { put_gain(g, name, n, 1); }
 
-/* [d0, d1, d2] of type k of QUANT_SCALES, or F32 when k < 0 */
+/* k of QUANT_SCALES; -1 and below: of these */
+static const Dtype BLOCK_FLOATS[] = {DT_F32, DT_F16, DT_BF16};
+static inline Dtype block_type(int k) { return k < 0 ? BLOCK_FLOATS[-1 - k] : QUANT_SCALES[k].type; }
+
+/* [d0, d1, d2] of that type */
 static inline void put_random(Gguf *g, Rng *r, int k, const char *name, int d0, int d1, int d2)
 {
-    Dtype    t = k < 0 ? DT_F32 : QUANT_SCALES[k].type;
+    Dtype    t = block_type(k);
     size_t   rows = (size_t)(d0 ? d0 : 1) * (size_t)d1, n = rows * (size_t)(d2 / dtype_info(t)->block), bytes = n * (size_t)dtype_info(t)->block_bytes;
     uint8_t *data = mem_alloc(bytes);
     if (k >= 0) quant_random(r, k, data, n);
     for (size_t i = 0; k < 0 && i < n; i++) {
         float f = rng_normal(r) / 16;
-        memcpy(data + 4 * i, &f, 4);
+        dtype_from_f32(t, &f, data + (size_t)dtype_info(t)->block_bytes * i, 1);
     }
     put_tensor(g, name, t, (uint64_t)d0, (uint64_t)d1, (uint64_t)d2, data, bytes);
     mem_free(data);

@@ -23,6 +23,19 @@ static int64_t gemm_items(int M, int N)
     return (int64_t)((M + GEMM_TILE_M - 1) / GEMM_TILE_M) * ((N + GEMM_TILE_N - 1) / GEMM_TILE_N);
 }
 
+/* B's rows become stripes: of the one that is compared, or of both */
+static void stripe_some(GemmArgs g[2])
+{
+    Dtype    t = g[0].b_type;
+    size_t   bytes = (size_t)g[0].N * (size_t)g[0].K * (size_t)dtype_info(t)->block_bytes;
+    uint8_t *s = guarded(bytes);
+    stripe_matrix(t, g[0].b, g[0].N, g[0].K / stripe_cols(t), s);
+    for (int i = coin(); i < 2; i++) {
+        g[i].b = s;
+        g[i].striped = true;
+    }
+}
+
 /* B of a block type: whole rows along n or along k */
 static void check_gemm_blocked(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
@@ -56,16 +69,20 @@ static float *f8_factors(size_t n)
 }
 
 /* B of F8: a part of the weight's rows, so that blocks of 128 are cut on every side; with and without factors.  A code that is
- * no number makes a whole row of results none, so there are few or none of them. */
+ * no number makes a whole row of results none, so there are few or none of them; none in stripes. */
 static void check_gemm_f8(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
     int      rows = width(300), row0 = pick(0, 300), cols = width(700), M = rng_below(&rnd, 4) ? width(30) : pick(380, 400);
-    bool     along_k = rng_below(&rnd, 4) == 0;
+    bool     striped = coin(), along_k = !striped && coin();
+    if (striped) {
+        row0 = row0 / STRIPE_ROWS * STRIPE_ROWS;
+        cols = (cols + 3) / 4 * 4;
+    }
     int      N = along_k ? cols : rows, K = along_k ? rows : cols, cs = N + pick(0, 5);
     size_t   n = (size_t)rows * (size_t)cols;
     uint8_t *b = guarded(n);
     Out     *c = output((size_t)(M - 1) * (size_t)cs + (size_t)N, kind);
-    int      nans = pick(0, 3);
+    int      nans = striped ? 0 : pick(0, 3);
     GemmArgs g[2];
     for (size_t i = 0; i < n; i++) {
         b[i] = (uint8_t)rng_u32(&rnd);
@@ -78,6 +95,7 @@ static void check_gemm_f8(KernelFn *ref, KernelFn *fast, const char *what, NumKi
     if (rng_below(&rnd, 4)) g[0].b_scale = f8_factors((size_t)f8_blocks(row0 + rows) * (size_t)f8_blocks(cols));
     g[1] = g[0];
     g[1].c = c->p[1];
+    if (striped) stripe_some(g);
     run_both(ref, fast, &g[0], &g[1], gemm_items(M, N), gemm_scratch(), what);
 }
 
@@ -88,9 +106,9 @@ static void check_gemm(KernelFn *ref, KernelFn *fast, const char *what, NumKind 
         return;
     }
     static const Dtype TYPES[] = {DT_F32, DT_F16, DT_BF16};
-    bool               at = coin(), bt = coin(), tall = rng_below(&rnd, 4) == 0;
+    bool               at = coin(), bt = coin(), tall = rng_below(&rnd, 4) == 0, striped = !bt && coin();
     int                M = tall ? pick(380, 400) : width(64), N = width(tall ? 40 : 140), K = rng_below(&rnd, 16) ? width(600) : 0;
-    int                as = (at ? M : K) + pick(0, 5), bs = (bt ? N : K) + pick(0, 5), cs = N + pick(0, 5);
+    int                as = (at ? M : K) + pick(0, 5), bs = (bt ? N : K) + (striped ? 0 : pick(0, 5)), cs = N + pick(0, 5);
     Dtype              type = TYPES[rng_below(&rnd, 3)];
     size_t             an = at ? (size_t)(K ? K - 1 : 0) * (size_t)as + (size_t)M : (size_t)(M - 1) * (size_t)as + (size_t)K;
     size_t             bn = bt ? (size_t)(K ? K - 1 : 0) * (size_t)bs + (size_t)N : (size_t)(N - 1) * (size_t)bs + (size_t)K;
@@ -101,6 +119,7 @@ static void check_gemm(KernelFn *ref, KernelFn *fast, const char *what, NumKind 
                       .bias = coin() ? input((size_t)N, kind) : NULL, .accumulate = coin()};
     g[1] = g[0];
     g[1].c = c->p[1];
+    if (striped) stripe_some(g);
     run_both(ref, fast, &g[0], &g[1], gemm_items(M, N), gemm_scratch(), what);
 }
 

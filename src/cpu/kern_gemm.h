@@ -4,6 +4,7 @@
 #ifndef AHA_CPU_KERN_GEMM_H
 #define AHA_CPU_KERN_GEMM_H
 
+#include "../tensor/stripe.h"
 #include "kern_tile.h"
 
 /* F8: the factors of sixteen rows of B from n on, of which `rows` exist, at column k.  They lie in one band of blocks, or two. */
@@ -30,12 +31,48 @@ static INLINE void pack_f8(const char *b, int64_t bytes, v16 factor, float *dst,
     v_store(dst, f8_mend(most, v_load(dst))); /* one is enough: the row's sums are none then */
 }
 
+/* ---- stripes ---- of B's rows (tensor/stripe.h): a column of sixteen rows is a vector, of F8 four are */
+static INLINE const char *stripe_of(Dtype t, const GemmArgs *g, int64_t n, int k)
+{
+    return (const char *)g->b + (n * g->b_row + (int64_t)k * STRIPE_ROWS) * type_size(t);
+}
+/* one block of them, as v_of_units; the next is cols * STRIPE_ROWS elements on */
+static INLINE void stripe_units(Dtype t, const char *b, v16 out[4])
+{
+    if (t == DT_F8_E4M3)
+        v_of_units(t, v_load((const void *)b), out);
+    else
+        out[0] = v_load_t(t, b, 0);
+}
+/* F8: the factor of a stripe at column k; no band of blocks ends inside it */
+static INLINE v16 stripe_factor(const GemmArgs *g, int64_t n, int k, float times)
+{
+    return v_set(g->b_scale ? g->b_scale[(g->b_row0 + n) / F8_BLOCK * g->b_scale_row + k / F8_BLOCK] * times : times);
+}
+
+static INLINE void pack_stripe(Dtype t, const GemmArgs *g, int64_t n, int k0, int kc, float *dst, int64_t step)
+{
+    const int   cols = t == DT_F8_E4M3 ? 4 : 1;
+    const char *b = stripe_of(t, g, n, k0);
+    v16         y[4], factor = v_zero();
+    for (int k = 0; k < kc; k += cols, b += cols * STRIPE_ROWS * type_size(t)) {
+        stripe_units(t, b, y);
+        if (t == DT_F8_E4M3 && (k == 0 || (k0 + k) % F8_BLOCK == 0)) factor = stripe_factor(g, n, k0 + k, 1);
+        UNROLL
+        for (int j = 0; j < cols; j++) v_store(dst + (k + j) * step, t == DT_F8_E4M3 ? v_mul(v_mul(y[j], v_set(F8_LARGE)), factor) : y[j]);
+    }
+}
+
 /* 16 rows (n of them exist) of B from row n0 and column k0 on, kc columns, into dst[k][step] */
 static INLINE void pack_rows16(Dtype t, const GemmArgs *g, int64_t n0, int n, int k0, int kc, float *dst, int64_t step)
 {
     int         k = 0, cols = transpose_cols(t), size = type_size(t);
     const char *b = (const char *)g->b + (n0 * g->b_row + k0) * size;
     _Alignas(64) float tmp[16 * 16];
+    if (g->striped && n >= STRIPE_ROWS) {
+        pack_stripe(t, g, n0, k0, kc, dst, step);
+        return;
+    }
     for (; n >= 16 && k + cols <= kc; k += cols)
         if (t == DT_F8_E4M3)
             pack_f8(b + k, g->b_row, f8_factor(g, n0, n, k0 + k, 1), dst + k * step, step);
@@ -106,8 +143,9 @@ static void pack_blocked(const GemmArgs *g, int64_t n0, int n, int k0, int kc, f
 /* ---- few rows (decoding) ----
  * Every weight is used once or a few times, so reading it is what counts.  A tile's rows of B are more streams than hardware
  * prefetchers follow: each line is asked for FEW_AHEAD ks before it is used, into the second cache (into the first: half as
- * fast).  Up to FEW_DIRECT rows of A take the weights from registers, more of them from a panel of a line's ks. */
-enum { FEW_AHEAD = 256, FEW_DIRECT = 4 };
+ * fast).  Up to FEW_DIRECT rows of A take the weights from registers, more of them from a panel of a line's ks.  Stripes are read
+ * from one end to the other, so there hardware is left to it. */
+enum { FEW_AHEAD = 256, FEW_DIRECT = 4, FEW_STRIPES = 4 };
 
 /* F8: f8_small and the factors are multiplied in one step where that cannot overflow; false: it can */
 static INLINE bool few_factors(const GemmArgs *g, int64_t n, int k, v16 factor[GEMM_NV])
@@ -156,7 +194,7 @@ static INLINE void few_prefetch(const char *b, const char *next, int64_t bytes, 
 static INLINE void few_tile(int mr, Dtype t, const GemmArgs *g, const float *a, int64_t n0, int k0, int kc, const char *next, const TileOut *o)
 {
     v16         acc[GEMM_MR][GEMM_NV], factor[GEMM_NV], most[GEMM_NV];
-    bool        direct = mr <= FEW_DIRECT && o->cols == GEMM_NR, fits = true;
+    bool        direct = mr <= FEW_DIRECT && o->cols == GEMM_NR && !g->striped, fits = true;
     int         size = type_size(mr <= FEW_DIRECT ? t : g->b_type), line = 64 / size;
     int64_t     bytes = g->b_row * size;
     const char *b = (const char *)g->b + n0 * bytes;
@@ -166,7 +204,7 @@ static INLINE void few_tile(int mr, Dtype t, const GemmArgs *g, const float *a, 
     for (int k = 0; k < kc; k += line) {
         int     n = min_int(line, kc - k);
         int64_t at = (int64_t)(k0 + k) * size;
-        if (o->cols == GEMM_NR) few_prefetch(b, next, bytes, at + FEW_AHEAD * size, (int64_t)g->K * size);
+        if (o->cols == GEMM_NR && !g->striped) few_prefetch(b, next, bytes, at + FEW_AHEAD * size, (int64_t)g->K * size);
         if (direct && t == DT_F8_E4M3 && k % F8_BLOCK == 0) fits = few_factors(g, n0, k0 + k, factor);
         if (direct && n == line && fits) {
             few_line(mr, t, b + at, bytes, a + k, g->a_row, factor, most, acc);
@@ -197,14 +235,83 @@ static INLINE void few_run(int mr, Dtype t, const GemmArgs *g, const float *a, f
     }
 }
 
+/* F8: as few_factors, of all factors that columns [n0, n1) have */
+static bool stripes_fit(const GemmArgs *g, int64_t n0, int64_t n1)
+{
+    int64_t first = (g->b_row0 + n0) / F8_BLOCK, last = (g->b_row0 + n1 - 1) / F8_BLOCK;
+    bool    fits = true;
+    for (int64_t i = first; g->b_scale && i <= last; i++)
+        for (int k = 0; k < f8_blocks(g->K); k++) fits &= fabsf(g->b_scale[i * g->b_scale_row + k]) < 64;
+    return fits;
+}
+
+/* mr rows times nv stripes, over one block of ks */
+static INLINE void stripes_sum(int mr, int nv, Dtype t, const GemmArgs *g, const float *a, int64_t n, int k0, int kc, v16 acc[FEW_DIRECT][FEW_STRIPES])
+{
+    const int     cols = t == DT_F8_E4M3 ? 4 : 1, bytes = STRIPE_ROWS * type_size(t);
+    const int64_t stripe = g->b_row * bytes;
+    const char   *b = stripe_of(t, g, n, k0);
+    v16           factor[FEW_STRIPES], w[4];
+    for (int k = 0; k < kc;) {
+        int end = t == DT_F8_E4M3 ? min_int(kc, k + F8_BLOCK) : kc;
+        UNROLL
+        for (int v = 0; v < nv; v++) factor[v] = t == DT_F8_E4M3 ? stripe_factor(g, n + v * STRIPE_ROWS, k0 + k, F8_LARGE) : v_zero();
+        for (; k < end; k += cols, b += cols * bytes) {
+            UNROLL
+            for (int v = 0; v < nv; v++) {
+                stripe_units(t, b + v * stripe, w);
+                UNROLL
+                for (int j = 0; j < cols; j++) {
+                    if (t == DT_F8_E4M3) w[j] = v_mul(w[j], factor[v]);
+                    UNROLL
+                    for (int m = 0; m < mr; m++) acc[m][v] = v_fma(v_set(a[m * g->a_row + k + j]), w[j], acc[m][v]);
+                }
+            }
+        }
+    }
+}
+
+/* The same of all ks, nv stripes at once while there are as many: a chain of multiply-adds waits for itself.  The first column that is left. */
+static INLINE int64_t stripes_run(int mr, int nv, Dtype t, const GemmArgs *g, const float *a, float *c, int64_t n, int64_t n1)
+{
+    v16 acc[FEW_DIRECT][FEW_STRIPES];
+    for (; n + nv * STRIPE_ROWS <= n1; n += nv * STRIPE_ROWS)
+        for (int k0 = 0; k0 < g->K; k0 += GEMM_KC) {
+            int     kc = min_int(g->K - k0, GEMM_KC);
+            TileOut o = {c + n, g->c_row, g->bias && k0 + kc == g->K ? g->bias + n : NULL, nv * STRIPE_ROWS, k0 > 0 || g->accumulate};
+            UNROLL
+            for (int m = 0; m < mr; m++) {
+                UNROLL
+                for (int v = 0; v < nv; v++) acc[m][v] = v_zero();
+            }
+            stripes_sum(mr, nv, t, g, a + k0, n, k0, kc, acc);
+            UNROLL
+            for (int m = 0; m < mr; m++) {
+                UNROLL
+                for (int v = 0; v < nv; v++) tile_put(&o, m, v, true, acc[m][v]);
+            }
+        }
+    return n;
+}
+
+/* mr rows, 1 to FEW_DIRECT, of the whole stripes, and of what else there is */
+static INLINE void few_typed(int mr, Dtype t, const GemmArgs *g, const float *a, float *c, int64_t n, int64_t n1)
+{
+    if (g->striped && (t != DT_F8_E4M3 || stripes_fit(g, n, n1))) {
+        n = stripes_run(mr, mr > 2 ? GEMM_NV : FEW_STRIPES / mr, t, g, a, c, n, n1);
+        n = stripes_run(mr, 1, t, g, a, c, n, n1);
+    }
+    few_run(mr, t, g, a, c, n, n1);
+}
+
 #define FEW(name, t)                                                                                                  \
     static void name(int mr, const GemmArgs *g, const float *a, float *c, int64_t n0, int64_t n1)                     \
     {                                                                                                                 \
         switch (mr) {                                                                                                 \
-        case 1: few_run(1, t, g, a, c, n0, n1); break;                                                                \
-        case 2: few_run(2, t, g, a, c, n0, n1); break;                                                                \
-        case 3: few_run(3, t, g, a, c, n0, n1); break;                                                                \
-        default: few_run(FEW_DIRECT, t, g, a, c, n0, n1); break;                                                      \
+        case 1: few_typed(1, t, g, a, c, n0, n1); break;                                                              \
+        case 2: few_typed(2, t, g, a, c, n0, n1); break;                                                              \
+        case 3: few_typed(3, t, g, a, c, n0, n1); break;                                                              \
+        default: few_typed(FEW_DIRECT, t, g, a, c, n0, n1); break;                                                    \
         }                                                                                                             \
     }
 FEW(few_f32, DT_F32)
@@ -238,6 +345,13 @@ static INLINE void panel_prefetch(const GemmArgs *g, int64_t n0, int k0, int kc,
     bool        rows = g->b_k == 1;
     int64_t     size = type_size(g->b_type), step = size * (rows ? g->b_row : g->b_k), n = rows ? GEMM_NR : kc;
     const char *b = (const char *)g->b + (n0 * g->b_row + k0 * g->b_k) * size;
+    if (g->striped) {
+        n = kc * STRIPE_ROWS * size / 64;
+        for (int v = 0; v < GEMM_NV; v++)
+            for (int64_t x = n * i / parts; x < n * (i + 1) / parts; x++)
+                __builtin_prefetch(stripe_of(g->b_type, g, n0 + v * STRIPE_ROWS, k0) + 64 * x, 0, 2);
+        return;
+    }
     for (int64_t r = n * i / parts; r < n * (i + 1) / parts; r++)
         for (int64_t x = 0; x < (rows ? kc : GEMM_NR) * size; x += 64) __builtin_prefetch(b + r * step + x, 0, 2);
 }

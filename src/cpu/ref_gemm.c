@@ -1,5 +1,6 @@
 /* C[m,n] = sum_k A[m,k] B[n,k]: the order that every ISA keeps. */
 #include "ref.h"
+#include "../tensor/stripe.h"
 
 void gemm_decode(const GemmArgs *a, int64_t row, int64_t col0, int n, float *dst)
 {
@@ -9,11 +10,39 @@ void gemm_decode(const GemmArgs *a, int64_t row, int64_t col0, int n, float *dst
     dtype_row_to_f32(a->b_type, (const uint8_t *)a->b + row * (cols / d->block) * d->block_bytes, scale, col0, n, dst);
 }
 
+/* Row n of a striped B, ks [k0, k0 + kc), as a file has it; room for it */
+static const void *unstripe(const GemmArgs *a, int64_t n, int k0, int kc, uint8_t room[GEMM_KC * 4])
+{
+    const StripeForm f = stripe_form(a->b_type);
+    const int        cols = stripe_cols(a->b_type), bytes = 4 * f.words + f.odd;
+    const int64_t    first = n / STRIPE_ROWS * STRIPE_ROWS, row = a->b_row / cols * bytes;
+    const uint8_t   *b = (const uint8_t *)a->b + first * row;
+    if (first + STRIPE_ROWS > a->N) return b + (n - first) * row + k0 / cols * bytes;
+    for (int k = 0; k < kc / cols; k++)
+        stripe_block(a->b_type, stripe_from(f, stripe_at(f, b, a->b_row / cols), k0 / cols + k), (int)(n - first), room + k * bytes);
+    return room;
+}
+
+/* a panel of it, as below */
+static void panel_striped(const GemmArgs *a, int64_t n0, int n, int k0, int kc, real *dst)
+{
+    uint8_t room[GEMM_KC * 4];
+    float   part[GEMM_KC];
+    for (int i = 0; i < n; i++) {
+        const void  *row = unstripe(a, n0 + i, k0, kc, room);
+        const float *scale = a->b_scale ? a->b_scale + (a->b_row0 + n0 + i) / F8_BLOCK * a->b_scale_row + k0 / F8_BLOCK : NULL;
+        dtype_row_to_f32(a->b_type, row, scale, 0, kc, part);
+        for (int k = 0; k < kc; k++) dst[i * GEMM_KC + k] = (real)part[k];
+    }
+}
+
 /* B's columns [n0, n0 + n) and ks [k0, k0 + kc), as [n][GEMM_KC] */
 static void panel(const GemmArgs *a, int64_t n0, int n, int k0, int kc, real *dst)
 {
     float part[GEMM_KC];
-    if (!dtype_is_coded(a->b_type)) {
+    if (a->striped) {
+        panel_striped(a, n0, n, k0, kc, dst);
+    } else if (!dtype_is_coded(a->b_type)) {
         for (int i = 0; i < n; i++)
             for (int k = 0; k < kc; k++) dst[i * GEMM_KC + k] = ref_load(a->b_type, a->b, (n0 + i) * a->b_row + (k0 + k) * a->b_k);
     } else if (a->b_rows_k) {

@@ -37,6 +37,7 @@ typedef struct GemmArgs {
     const float *b_scale;     /* F8: a factor per 128 x 128 of the whole weight; NULL: none */
     int          b_scale_row; /* factors from a row of them to the next */
     int64_t      b_row0;      /* which row of the weight b begins at */
+    bool         striped;     /* B's rows are stripes (stripe.h): of a float type, b_k = 1, b_row = K, b_row0 a multiple of 16 */
 } GemmArgs;
 
 /* ---- products with block types: activations in 8 bits ----

@@ -25,11 +25,16 @@ static void run_gemm(Ctx *c, const GemmArgs *a)
     else ctx_run(c, c->k->gemm, a, tiles, grain > least ? grain : least, gemm_scratch());
 }
 
-/* B = the rows of w from row0 on */
-static void weight_rows(GemmArgs *a, const Weight *w, int64_t row0, bool along_k)
+/* its stripes; NULL: it has none */
+static const uint8_t *stripes(const Weight *w) { return atomic_load_explicit(&w->settled, memory_order_acquire); }
+
+/* B = the rows [row0, row0 + rows) of w; where rows lie along k, or are parts of stripes, they are read as in the file */
+static void weight_rows(GemmArgs *a, const Weight *w, int64_t row0, int64_t rows, bool along_k)
 {
-    const uint8_t *data = dtype_is_blocked(w->dtype) ? NULL : atomic_load_explicit(&w->settled, memory_order_acquire);
-    a->b = (data ? data : (const uint8_t *)w->data) + (size_t)row0 * weight_row_bytes(w);
+    bool           whole = row0 % STRIPE_ROWS == 0 && (rows % STRIPE_ROWS == 0 || row0 + rows == w->rows);
+    const uint8_t *s = along_k || !whole || dtype_is_blocked(w->dtype) ? NULL : stripes(w);
+    a->b = (s ? s : (const uint8_t *)w->data) + (size_t)row0 * weight_row_bytes(w);
+    a->striped = s != NULL;
     a->b_type = w->dtype;
     a->b_row = along_k ? 1 : w->cols;
     a->b_k = along_k ? w->cols : 1;
@@ -44,7 +49,7 @@ static void times_wt(Ctx *c, const real *x, int x_row, int T, const Weight *w, i
                      real *y, int y_row, bool accumulate)
 {
     GemmArgs a = {.M = T, .N = rows, .K = w->cols, .a = x, .a_row = x_row, .a_k = 1, .c = y, .c_row = y_row, .bias = bias, .accumulate = accumulate};
-    weight_rows(&a, w, row0, false);
+    weight_rows(&a, w, row0, rows, false);
     run_gemm(c, &a);
 }
 
@@ -53,7 +58,7 @@ static void times_w(Ctx *c, const real *x, int x_row, int T, const Weight *w, in
                     bool accumulate)
 {
     GemmArgs a = {.M = T, .N = w->cols, .K = rows, .a = x, .a_row = x_row, .a_k = 1, .c = y, .c_row = y_row, .accumulate = accumulate};
-    weight_rows(&a, w, row0, true);
+    weight_rows(&a, w, row0, rows, true);
     run_gemm(c, &a);
 }
 
@@ -110,9 +115,6 @@ void dot_run_all(Ctx *c, const DotArgs *a, int n)
     }
     ctx_run_parts(c, part, n, least, dot_scratch());
 }
-
-/* its stripes; NULL: it has none */
-static const uint8_t *stripes(const Weight *w) { return atomic_load_explicit(&w->settled, memory_order_acquire); }
 
 DotArgs dot_args(const Act *a, int T, const Weight *w, const real *bias, real *y, int y_row)
 {
@@ -247,7 +249,7 @@ static void heads_gemm(Ctx *c, Tensor x, const Weight *w, HeadCut cut, bool alon
     for (int h = 0; h < cut.H; h++) {
         a[h] = (GemmArgs){.M = x.rows, .N = along_k ? w->cols : cut.rows, .K = along_k ? cut.rows : w->cols, .a = x.data + h * cut.x_head,
                           .a_row = x.stride, .a_k = 1, .c = y.data + h * cut.y_head, .c_row = y.stride};
-        weight_rows(&a[h], w, cut.row0 + (int64_t)h * cut.step, along_k);
+        weight_rows(&a[h], w, cut.row0 + (int64_t)h * cut.step, cut.rows, along_k);
         part[h] = (RunPart){c->k->gemm, &a[h], gemm_tiles(&a[h])};
     }
     ctx_run_parts(c, part, cut.H, gemm_least(a), gemm_scratch());

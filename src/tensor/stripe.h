@@ -1,4 +1,4 @@
-/* Stripes: sixteen rows of a block type side by side, as products take them.
+/* Stripes: sixteen rows of a weight side by side, as products take them.
  *
  *     a file:   row 0      | block | block | ...           a stripe:  word 0 of the sixteen rows' first blocks | word 1 | ...
  *               row 1      | block | block | ...                      word 0 of their second blocks            | ...
@@ -7,7 +7,9 @@
  *
  * A word is four bytes, so sixteen are a vector, a lane a row, and a product reads a stripe from one end to the other.  Of a block
  * whose bytes are no multiple of four the odd ones lead or close it (they are its scale); they stand behind all words.  A stripe has
- * the bytes of its rows, no more, and lies where they lay; the rows behind a matrix's last whole sixteen stay as they are. */
+ * the bytes of its rows, no more, and lies where they lay; the rows behind a matrix's last whole sixteen stay as they are.
+ *
+ * Float types are taken for blocks of one column, F8 of four: column 0 of the sixteen rows, column 1, ...; F8: columns 0 to 3. */
 #ifndef AHA_TENSOR_STRIPE_H
 #define AHA_TENSOR_STRIPE_H
 
@@ -23,6 +25,10 @@ typedef struct StripeForm {
 static inline StripeForm stripe_form(Dtype t)
 {
     switch (t) {
+    case DT_F32: return (StripeForm){1, 0, 0};
+    case DT_F16: return (StripeForm){0, 2, 0};
+    case DT_BF16: return (StripeForm){0, 2, 0};
+    case DT_F8_E4M3: return (StripeForm){1, 0, 0};
     case DT_Q4_0: return (StripeForm){4, 2, 2};
     case DT_Q4_1: return (StripeForm){5, 0, 0};
     case DT_Q5_0: return (StripeForm){5, 2, 2};
@@ -48,6 +54,8 @@ static inline StripeForm stripe_form(Dtype t)
     }
 }
 
+static inline int stripe_cols(Dtype t) { return t == DT_F8_E4M3 ? 4 : dtype_info(t)->block; } /* of a block */
+
 /* Sixteen rows from one of their blocks on. */
 typedef struct Stripe {
     const uint8_t *word, *odd;
@@ -64,7 +72,7 @@ static inline Stripe stripe_from(StripeForm f, Stripe s, int64_t block)
 
 /* to [rows, blocks of type t] = the matrix at `from` with its whole sixteens as stripes; they do not overlap. */
 void stripe_matrix(Dtype t, const uint8_t *from, int64_t rows, int64_t blocks, uint8_t *to);
-/* One block of row r (0 to 15), as a file has it: block_bytes bytes to `to`. */
+/* One block of row r (0 to 15), as a file has it. */
 void stripe_block(Dtype t, Stripe s, int r, uint8_t *to);
 
 #endif

@@ -27,7 +27,7 @@ typedef struct Weight {
     int         id;   /* index among the model's weights: where its gradient and optimiser state lie; -1: none */
     const char *name; /* as Hugging Face spells it */
     const float *scale; /* F8: [f8_blocks(rows), f8_blocks(cols)]; NULL: none */
-    _Atomic(const void *) settled; /* where products read it faster: block types as stripes (stripe.h), others as at data; NULL: nowhere */
+    _Atomic(const void *) settled; /* its stripes (stripe.h), where products read it faster; NULL: none */
 } Weight;
 static inline size_t weight_row_bytes(const Weight *w)
 {
@@ -35,7 +35,8 @@ static inline size_t weight_row_bytes(const Weight *w)
     return w->dtype == DT_F32 ? (size_t)w->cols * sizeof(real) : (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
 }
 static inline size_t weight_bytes(const Weight *w) { return (size_t)w->rows * weight_row_bytes(w); }
-/* Copies w's data to `to` (weight_bytes of them), as products read it fastest, and has them read it there; other threads may use w. */
+/* Puts w's stripes to `to` (weight_bytes of them) and has products read them; other threads may use w.  A weight that can have none (F8
+ * with codes that are no numbers) stays as it is. */
 void weight_settle(Weight *w, void *to);
 
 /* ---- a batch: the only way into a model ---- rows of one sequence are contiguous and ascending in position */
