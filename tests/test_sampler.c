@@ -98,6 +98,99 @@ static void test_against_sorting(void **state)
     mem_free(scratch);
 }
 
+/* ---- the plain sampler: the same sums in the same order, three histograms, one pass for each thing ---- */
+static uint32_t bits(float w)
+{
+    uint32_t u;
+    memcpy(&u, &w, sizeof u);
+    return u;
+}
+
+static void plain_cut(float *w, int V, bool by_mass, double want)
+{
+    static const int shift[] = {21, 10, 0}, width[] = {11, 11, 10};
+    uint32_t         cut = 0;
+    double           above = 0, have;
+    float            each;
+    if (!(want > 0)) want = 1e-300;
+    for (int level = 0; level < 3; level++) {
+        double   sum[2048] = {0};
+        uint32_t known = level == 0 ? 0 : ~0u << (shift[level] + width[level]), bins = 1u << width[level], b = bins - 1;
+        for (int i = 0; i < V; i++)
+            if (bits(w[i]) && ((bits(w[i]) ^ cut) & known) == 0) sum[bits(w[i]) >> shift[level] & (bins - 1)] += by_mass ? (double)w[i] : 1;
+        for (; b > 0 && above + sum[b] < want; b--) above += sum[b];
+        cut |= b << shift[level];
+    }
+    memcpy(&each, &cut, sizeof each);
+    have = above;
+    for (int i = 0; i < V; i++) {
+        if (bits(w[i]) > cut) continue;
+        if (bits(w[i]) == cut && (have < want || have == 0)) have += by_mass ? (double)each : 1;
+        else w[i] = 0;
+    }
+}
+
+static double plain_sum(const float *w, int V)
+{
+    double sum = 0;
+    for (int i = 0; i < V; i++) sum += (double)w[i];
+    return sum;
+}
+
+static int32_t plain_sample(const Ctx *c, const float *x, int V, const SampleParams *p, int position, float *w)
+{
+    int32_t  best = 0, target = V, last = 0;
+    float    d[2] = {-1, 0}, top;
+    double   at, sum = 0;
+    XentArgs a = {w, V + 1, &target, NULL, d};
+    for (int i = 1; i < V; i++)
+        if (x[i] > x[best]) best = i;
+    for (int i = 0; i < V; i++) {
+        float t = (x[i] - x[best]) / p->temperature;
+        w[i] = t > -200 ? t : -200;
+    }
+    w[V] = -200;
+    c->k->xent_back(&a, 0, 1, NULL);
+    top = w[best];
+    for (int i = 0; i < V; i++) w[i] = w[i] > 0 ? w[i] / top : 0;
+    if (p->top_k > 0 && p->top_k < V) plain_cut(w, V, false, p->top_k);
+    if (p->top_p < 1) plain_cut(w, V, true, (double)p->top_p * plain_sum(w, V));
+    for (int i = 0; p->min_p > 0 && i < V; i++)
+        if (w[i] < p->min_p) w[i] = 0;
+    at = (double)rng_uniform(p->seed, p->stream, (uint64_t)position) * plain_sum(w, V);
+    for (int i = 0; i < V && !(sum > at); i++)
+        if (w[i] > 0) sum += (double)w[i], last = i;
+    return last;
+}
+
+/* No draw is another one: few and many weights near the cut, many that are equal, from flat to all but one at 0. */
+static void test_as_plain(void **state)
+{
+    static const float TOP_P[] = {1, 0.999f, 0.95f, 0.9f, 0.5f, 0.1f, 1e-9f, 0}, MIN_P[] = {0, 0, 0.01f, 0.2f};
+    static const int   TOP_K[] = {0, 0, 1, 3, 40, 63, 64, 65, 66, 1000}, SIZES[] = {1, 2, 15, 16, 17, 65, 300, 1360, 5000};
+    Ctx                c = {0};
+    const Kernels     *k[8];
+    float             *x = mem_alloc(5000 * sizeof *x), *a = mem_alloc(5001 * sizeof *a), *b = mem_alloc(5001 * sizeof *b);
+    Rng                r = {5, 0, 0};
+    int                n_isa = cpu_kernels_all(k, 8);
+    (void)state;
+    for (int i = 0; i < 6000; i++) {
+        int          V = SIZES[rng_below(&r, 9)], step = 1 << rng_below(&r, 8);
+        float        wide = expf(rng_normal(&r) * 2);
+        SampleParams p = {0.05f + rng_float(&r) * 2, TOP_P[rng_below(&r, 8)], TOP_K[rng_below(&r, 10)], MIN_P[rng_below(&r, 4)], 9, (uint64_t)i};
+        c.k = k[i % n_isa];
+        for (int j = 0; j < V; j++) {
+            x[j] = rng_normal(&r) * wide;
+            if (i % 3 == 1) x[j] = floorf(x[j] * (float)step) / (float)step; /* some equal, or all */
+            if (i % 3 == 2) x[j] += j % step ? -10 * wide : 0;               /* a few far above the rest */
+        }
+        assert_int_equal(sample_token(&c, x, V, &p, i, a, NULL), plain_sample(&c, x, V, &p, i, b));
+    }
+    mem_free(x);
+    mem_free(a);
+    mem_free(b);
+}
+
 static void test_distribution(void **state)
 {
     enum { V = 6, DRAWS = 60000 };
@@ -300,7 +393,7 @@ static void test_pages_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_sorting), cmocka_unit_test(test_distribution), cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_against_sorting), cmocka_unit_test(test_as_plain), cmocka_unit_test(test_distribution), cmocka_unit_test(test_edges),
         cmocka_unit_test(test_pages), cmocka_unit_test(test_hash_collision), cmocka_unit_test(test_pages_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
