@@ -57,6 +57,18 @@ def wrong_fields(s):
         for v in values:
             r = s.chat(400, **{field: v}) if field != "messages" else s.json("/v1/chat/completions", {"model": "aha-tiny", "messages": v}, 400)
             check(r["error"]["param"] == field and field in r["error"]["message"], field, v, r)
+    no_number = ("-1e308", "1e308", "NaN", "Infinity", "-Infinity", "1e400", str(2**31), str(2**63), str(-2**63 - 1), '"1"', "[]", "{}", "true")
+    for path, what in {"/v1/chat/completions": '"messages": [{"role": "user", "content": "a"}]', "/v1/completions": '"prompt": "a"'}.items():
+        chat_only = path.startswith("/v1/chat")
+        for field in ("temperature", "top_p", "min_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty", "n", "max_tokens", "seed", "repetition_stop",
+                      *(("max_completion_tokens", "top_logprobs", "thinking_budget") if chat_only else ("logprobs", "best_of"))):
+            rest = "" if "max_" in field else ', "max_tokens": 1'
+            rest += ', "logprobs": true' if field == "top_logprobs" else ""
+            for v in no_number:
+                want = 200 if field == "seed" and v == str(2**31) else 400  # of 64 bits
+                r = s.json(path, f'{{"model": "aha-tiny", {what}{rest}, "{field}": {v}}}', want)
+                check(want == 200 or (r["error"]["param"] == field and field in r["error"]["message"]), path, field, v, r)
+            s.json(path, f'{{"model": "aha-tiny", {what}{rest}, "{field}": null}}')
     r = s.chat(400, temprature=1)
     check(r["error"]["param"] == "temprature" and "did you mean temperature" in r["error"]["message"], r)
     body = json.dumps({"model": "aha-tiny", "messages": PUZZLE})

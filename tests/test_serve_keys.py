@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""aha serve with keys: what is counted is what answers say, keys and limits that change while it serves, a database that is locked or
-gone, where it may listen.  Prints TAP."""
+"""aha serve with keys: what is counted is what answers say, what is shared out, keys and limits that change while it serves, a database
+that is locked or gone, where it may listen.  Prints TAP."""
 import http.client
 import json
 import os
@@ -12,7 +12,7 @@ import tempfile
 import time
 
 import servelib
-from servelib import BIN, PATIENCE_S, PUZZLE, Server, at_once, check, main, soon, test
+from servelib import BIN, PATIENCE_S, PUZZLE, Load, Server, at_once, check, load, main, soon, test
 
 TMP = tempfile.mkdtemp(prefix="aha-serve-keys-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 CHAT = "/v1/chat/completions"
@@ -122,6 +122,22 @@ def limited():
         check(status == 429 and 1 <= int(headers["Retry-After"]) <= 86400 and "40 tokens a day" in text, status, text)
         check(s.get("/v1/models", headers=few)[0] == 200)  # what generates nothing is not limited
         check(s.stop() == 0, s.said)
+
+
+@test
+def shared_out():
+    """one key asks for much at once, another for little: the other one does not wait until the first has its own"""
+    db = database()
+    much, little = add(db, "much"), add(db, "little")
+    ask = {"path": "/v1/completions", "body": {"model": "aha-tiny", "prompt": [9, 10, 11], "max_tokens": 200, "logit_bias": {"1": -100, "20": 100}, "repetition_stop": 0}}
+    with Server("--db", db, "--parallel", "4") as s:
+        with Load(s, g={**ask, "key": much["Authorization"].split()[1], "count": 60, "at_once": 60}) as clients:
+            soon(lambda: s.health()[1]["requests"] >= 40)
+            g = load(s, g={**ask, "key": little["Authorization"].split()[1], "count": 3}).g  # one after another
+            left = s.health()[1]["requests"]
+            check(g.status == {200: 3} and g.tokens == 600 and left > 20, vars(g), left)
+            g = clients.results().g
+            check(g.status == {200: 60} and g.tokens == 60 * 200, g.status, g.tokens)
 
 
 @test

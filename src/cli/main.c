@@ -56,11 +56,11 @@ static int licenses(void)
     const Library *l = library_table(&n);
     out_fmt("aha %s is free software under the MIT licence. It stands on these libraries, linked dynamically:\n\n", aha_version());
     for (int i = 0; i < n; i++)
-        out_fmt("  %-10s %-22s %s\n  %-10s %-22s %s\n", l[i].name, l[i].licence, l[i].purpose, "", "", l[i].home);
+        out_fmt("  %-14s %-29s %s\n  %-14s %s\n", l[i].name, l[i].licence, l[i].purpose, "", l[i].home);
     out_str("\nSome of them load others in turn: ldd shows all. Inside the program are:\n\n"
-            "  aha-tiny   MIT                    the built-in model, trained by this program\n"
-            "  IQ grids   MIT                    tables of GGUF's IQ types, from the package gguf, (c) 2023 Georgi Gerganov\n"
-            "                                    https://github.com/ggml-org/ggml\n");
+            "  aha-tiny       MIT                           the built-in model, trained by this program\n"
+            "  IQ grids       MIT                           tables of GGUF's IQ types, from the package gguf\n"
+            "                 (c) 2023 Georgi Gerganov, https://github.com/ggml-org/ggml\n");
     return CLI_DONE;
 }
 
