@@ -234,7 +234,7 @@ static INLINE v16 few_run(const DotForm f, const int lift, const ActGroup *g, in
 }
 
 /* All of a block's runs, of which some have a column of the row kept aside: its weights are unpacked once more. */
-static __attribute__((noinline)) v16 few_aside(Dtype type, Stripe from, const w16 *sum, const float *s, const float *m, const ActGroup *g, v16 acc)
+static __attribute__((noinline)) v16 few_aside(Dtype type, StripeRows from, int k0, const w16 *sum, const float *s, const float *m, const ActGroup *g, v16 acc)
 {
     const QuantForm     *q = quant_form(type);
     const DotForm        f = {q->halves, q->min, q->lift == 128};
@@ -242,7 +242,7 @@ static __attribute__((noinline)) v16 few_aside(Dtype type, Stripe from, const w1
     _Alignas(64) uint8_t u[GEMM_KC * DOT_NR];
     _Alignas(64) float   all_s[GEMM_KC / 16 * DOT_NR], all_m[GEMM_KC / 16 * DOT_NR];
     const Panel          whole = {.u = u, .s = all_s, .m = all_m, .step = DOT_NR};
-    unpack_stripe(&whole, type, from, block);
+    unpack_stripe(&whole, type, from, k0, block);
     for (int r = 0; r < block / width; r++) {
         const ActGroup *gr = g + r * width / QUANT_GROUP;
         int             at = run_aside(gr, f.halves, r);
@@ -258,34 +258,37 @@ static INLINE bool few_pay(Dtype t, bool halves)
     return !halves && t != DT_IQ1_S && t != DT_IQ2_XXS && t != DT_IQ3_XXS && t != DT_IQ3_S && t != DT_TQ1_0;
 }
 
+/* Several rows ask for what lies ahead: a small block into the first cache, a large one, whose lines would hold up the loads there, into
+ * the second.  One row goes without: a stripe is one stream, which hardware foresees. */
+static INLINE void few_ask(const uint8_t *at, int words, int block)
+{
+    UNROLL
+    for (int w = 0; w < words; w++) {
+        if (block == QUANT_GROUP) __builtin_prefetch(at + 4096 + 64 * w, 0, 3);
+        else __builtin_prefetch(at + 8192 + 64 * w, 0, 2);
+    }
+}
+
 /* acc[row] + the products of some blocks of a stripe with rows of A, from column 0 of q and g on: a function for each type, and two where
  * several rows pay */
-/* Bytes ahead that are asked for, into the second cache.  A single row of the types whose words are taken one after the other goes without:
- * hardware foresees those, and asking holds them up (Q4_K 36 -> 30 tokens a second); of the others it foresees little (Q6_K 13 -> 22,
- * Q3_K 18 -> 35, Q5_K 19 -> 29), and four rows leave it too little time (80 -> 99). */
-enum { FEW_AHEAD = 8192 };
-static INLINE bool few_asks(Dtype t, int rows) { return rows > 1 || !(t == DT_Q4_K || t == DT_Q2_K || t == DT_IQ4_XS); }
-
-typedef void FewFn(Stripe s, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc);
+typedef void FewFn(StripeRows from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc);
 #define X(name, type, block, halves, min, lift)                                                                       \
-    static INLINE void few_##name(const int rows, Stripe from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc) \
+    static INLINE void few_##name(const int rows, StripeRows from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc) \
     {                                                                                                                 \
         enum { WIDTH = (halves) ? 16 : 32, RUNS = (block) / WIDTH, GROUPS = (block) / QUANT_GROUP };                  \
         _Alignas(64) float s[16 * RUNS], m[(min) ? 16 * RUNS : 1] = {0};                                              \
         const DotForm      f = {halves, min, (lift) == 128};                                                          \
-        for (int64_t i = 0; i < blocks; i++, from = stripe_from(stripe_form(type), from, 1)) {                        \
-            w16   sum[RUNS][DOT_FEW];                                                                                 \
-            Panel p = {NULL, s, m, 16, sum, q, rows, (int)i * (block), WIDTH, f.wide};                                \
+        for (int64_t i = 0; i < blocks; i++) {                                                                        \
+            const Stripe at = stripe_block(stripe_form(type), from, i);                                               \
+            w16          sum[RUNS][DOT_FEW];                                                                          \
+            Panel        p = {NULL, s, m, 16, sum, q, rows, (int)i * (block), WIDTH, f.wide};                                \
             UNROLL                                                                                                    \
             for (int r = 0; r < RUNS; r++) {                                                                          \
                 UNROLL                                                                                                \
                 for (int n = 0; n < rows; n++) sum[r][n] = w_zero();                                                  \
             }                                                                                                         \
-            if (few_asks(type, rows)) {                                                                               \
-                UNROLL                                                                                                \
-                for (int w = 0; w < stripe_form(type).words; w++) __builtin_prefetch(from.word + FEW_AHEAD + 64 * w, 0, 2); \
-            }                                                                                                         \
-            unpack_##name(&p, from);                                                                                  \
+            if (rows > 1) few_ask(at.word, stripe_form(type).words, block);                                           \
+            unpack_##name(&p, at);                                                                                    \
             UNROLL                                                                                                    \
             for (int n = 0; n < rows; n++) {                                                                          \
                 const ActGroup *gn = g[n] + i * GROUPS;                                                               \
@@ -293,7 +296,7 @@ typedef void FewFn(Stripe s, int64_t blocks, const int8_t *const *q, const ActGr
                     w16 of_row[RUNS];                                                                                 \
                     UNROLL /* an index that is no constant would put sum into memory */                               \
                     for (int r = 0; r < RUNS; r++) of_row[r] = sum[r][n];                                             \
-                    acc[n] = few_aside(type, from, of_row, s, m, gn, acc[n]);                                         \
+                    acc[n] = few_aside(type, from, (int)i * (block), of_row, s, m, gn, acc[n]);                                        \
                     continue;                                                                                         \
                 }                                                                                                     \
                 UNROLL                                                                                                \
@@ -301,17 +304,17 @@ typedef void FewFn(Stripe s, int64_t blocks, const int8_t *const *q, const ActGr
             }                                                                                                         \
         }                                                                                                             \
     }                                                                                                                 \
-    static void one_##name(Stripe s, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc)      \
+    static void one_##name(StripeRows from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc)      \
     {                                                                                                                 \
         const int8_t   *q1[1] = {q[0]};                                                                               \
         const ActGroup *g1[1] = {g[0]};                                                                               \
         v16             sum[1] = {acc[0]};                                                                            \
-        few_##name(1, s, blocks, q1, g1, sum);                                                                        \
+        few_##name(1, from, blocks, q1, g1, sum);                                                                     \
         acc[0] = sum[0];                                                                                              \
     }                                                                                                                 \
-    static void several_##name(Stripe s, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc)  \
+    static void several_##name(StripeRows from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc)  \
     {                                                                                                                 \
-        if (few_pay(type, halves)) few_##name(DOT_FEW, s, blocks, q, g, acc);                                         \
+        if (few_pay(type, halves)) few_##name(DOT_FEW, from, blocks, q, g, acc);                                         \
     }
 QUANT_FORMS(X)
 #undef X
@@ -328,17 +331,19 @@ static FewFn *few_fn(Dtype t, bool one)
 }
 static int few_max(const DotArgs *a) { return few_pay(a->b_type, quant_form(a->b_type)->halves) ? FEW_MAX : 1; }
 
-/* GEMM_KC columns at most of sixteen rows as a stripe: where they are one already, or turned into `room` */
-static Stripe stripe_of(const DotArgs *a, const uint8_t *rows, int k0, int kc, uint8_t *room)
+/* Sixteen rows as a stripe, where they are one already; else columns [k0, k0 + kc) alone, GEMM_KC at most, turned into `room`. */
+static StripeRows stripe_of(const DotArgs *a, const uint8_t *rows, int k0, int kc, uint8_t *room)
 {
     const StripeForm f = stripe_form(a->b_type);
     const DtypeInfo *d = dtype_info(a->b_type);
-    if (a->striped) return stripe_from(f, stripe_at(f, rows, a->K / d->block), k0 / d->block);
-    Stripe         s = stripe_at(f, room, kc / d->block);
+    if (a->striped) return (StripeRows){rows, a->K / d->block};
+    StripeRows     to = {room, kc / d->block};
     const uint8_t *b = rows + (int64_t)(k0 / d->block) * d->block_bytes, *ahead = rows + 16 * (a->b_row + (int64_t)(k0 / d->block) * d->block_bytes);
-    for (int i = 0; i < kc / d->block; i++, b += d->block_bytes, ahead += 16 * d->block_bytes)
-        turn(f, b, a->b_row, room + i * f.words * 64, room + (kc / d->block * f.words * 4 + i * f.odd) * STRIPE_ROWS, ahead);
-    return s;
+    for (int i = 0; i < to.blocks; i++, b += d->block_bytes, ahead += 16 * d->block_bytes) {
+        Stripe s = stripe_block(f, to, i);
+        turn(a->b_type, f, b, a->b_row, room + (s.word - room), room + (s.odd - room), ahead);
+    }
+    return to;
 }
 /* rows that lie further apart are beyond what a vector of offsets holds */
 static bool rows_near(const DotArgs *a) { return a->striped || a->b_row < 1 << 27; }
@@ -347,13 +352,13 @@ static bool rows_near(const DotArgs *a) { return a->striped || a->b_row < 1 << 2
 static INLINE void ask_for_next(const DotArgs *a, const uint8_t *next, const uint8_t *end, int k0, int kc)
 {
     const DtypeInfo *d = dtype_info(a->b_type);
+    const int64_t    bytes = (int64_t)(kc / d->block) * d->block_bytes;
     if (!a->striped) {
-        dot_prefetch(next + (int64_t)(k0 / GEMM_KC) * DOT_NR * (GEMM_KC / d->block) * d->block_bytes, end, (int64_t)DOT_NR * (kc / d->block) * d->block_bytes);
+        dot_prefetch(next + (int64_t)(k0 / GEMM_KC) * DOT_NR * (GEMM_KC / d->block) * d->block_bytes, end, DOT_NR * bytes);
         return;
     }
     for (int v = 0; v < DOT_NR; v += STRIPE_ROWS)
-        dot_prefetch(next + v * a->b_row + (int64_t)(k0 / d->block) * stripe_form(a->b_type).words * 4 * STRIPE_ROWS, end,
-                     (int64_t)(kc / d->block) * stripe_form(a->b_type).words * 4 * STRIPE_ROWS);
+        dot_prefetch(next + v * a->b_row + (int64_t)(k0 / d->block) * d->block_bytes * STRIPE_ROWS, end, STRIPE_ROWS * bytes);
 }
 
 /* rows [m0, m1) and columns [n0, n1) of a head's C, of columns [k0, k1) of A and B what they add */
@@ -376,7 +381,7 @@ static void dot_part(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int
                 if (t.cols - v < 16 || !rows_near(a))
                     unpack_plain(&part, f, d, rows, a->b_row, t.cols - v < 16 ? t.cols - v : 16, k, kc);
                 else
-                    unpack_stripe(&part, a->b_type, stripe_of(a, rows, k, kc, room), kc);
+                    unpack_stripe(&part, a->b_type, stripe_of(a, rows, k, kc, room), a->striped ? k : 0, kc);
             }
             ask_for_next(a, b + (n + DOT_NR) * a->b_row, end, k, kc);
             t.groups = kc / QUANT_GROUP;
@@ -414,8 +419,8 @@ static void dot_few(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int6
         v16 sum[FEW_MAX + DOT_FEW];
         for (int m = 0; m < FEW_MAX + DOT_FEW; m++) sum[m] = v_zero();
         for (int k = 0; k < a->K; k += part) {
-            int    kc = a->K - k < part ? a->K - k : part;
-            Stripe s = stripe_of(a, b + n0 * a->b_row, k, kc, scratch);
+            int        kc = a->K - k < part ? a->K - k : part;
+            StripeRows s = stripe_of(a, b + n0 * a->b_row, k, kc, scratch);
             for (int m = 0; m < rows + DOT_FEW; m++) { /* rows beyond the last are it again, and thrown away */
                 int64_t at = ((m0 + (m < rows ? m : rows - 1)) * a->H + head) * a->K + k;
                 q[m] = a->q + at;

@@ -30,7 +30,7 @@ typedef struct Panel {
     bool                 wide;
 } Panel;
 
-static INLINE w16 word(Stripe s, int w) { return w_load(s.word + 64 * w); }
+static INLINE w16 word(Stripe s, int place) { return w_load(s.word + 64 * place); }
 static INLINE v16 odd_half(Stripe s) { return v_load_t(DT_F16, s.odd, 0); }
 
 static INLINE void put(const Panel *p, int k4, w16 x)
@@ -170,6 +170,8 @@ static INLINE void unpack_q4_k(const Panel *p, Stripe s)
         put(p, k4 + 8, w_mask(w_shr(q, 4), 15));
     }
 }
+/* word w as a file counts them */
+#define WORD(type, w) word(s, stripe_place(type, w))
 static INLINE void unpack_q5_k(const Panel *p, Stripe s)
 {
     put_scales_mins(p, s);
@@ -177,7 +179,7 @@ static INLINE void unpack_q5_k(const Panel *p, Stripe s)
     for (int g = 0; g < 8; g += 2) { /* a word of high bits serves all groups */
         UNROLL
         for (int j = 0; j < 8; j++) {
-            w16 h = word(s, 4 + j), q = word(s, 12 + 4 * g + j);
+            w16 h = WORD(DT_Q5_K, 4 + j), q = WORD(DT_Q5_K, 12 + 4 * g + j);
             w16 first = g < 4 ? w_shl(h, 4 - g) : w_shr(h, g - 4), second = g + 1 < 4 ? w_shl(h, 3 - g) : w_shr(h, g - 3);
             put(p, 8 * g + j, w_or(w_mask(q, 15), w_mask(first, 16)));
             put(p, 8 * g + j + 8, w_or(w_mask(w_shr(q, 4), 15), w_mask(second, 16)));
@@ -189,12 +191,12 @@ static INLINE void unpack_q6_k(const Panel *p, Stripe s)
     v16 d = odd_half(s);
     UNROLL
     for (int i = 0; i < 16; i++) { /* signed bytes */
-        w16 x = w_and(w_shr(word(s, 48 + i / 4), 8 * (i % 4)), w_set(255));
+        w16 x = w_and(w_shr(WORD(DT_Q6_K, 48 + i / 4), 8 * (i % 4)), w_set(255));
         put_scale(p, i, v_mul(d, v_sub(w_float(w_xor(x, w_set(128))), v_set(128))));
     }
     UNROLL
     for (int i = 0; i < 16; i++) { /* four columns of four groups of 32, of half i / 8 */
-        w16 low = word(s, i / 8 * 16 + i % 8), low2 = word(s, i / 8 * 16 + 8 + i % 8), high = word(s, 32 + i);
+        w16 low = WORD(DT_Q6_K, i / 8 * 16 + i % 8), low2 = WORD(DT_Q6_K, i / 8 * 16 + 8 + i % 8), high = WORD(DT_Q6_K, 32 + i);
         int k4 = i / 8 * 32 + i % 8;
         put(p, k4, w_or(w_mask(low, 15), w_shl(w_mask(high, 3), 4)));
         put(p, k4 + 8, w_or(w_mask(low2, 15), w_shl(w_mask(high, 12), 2)));
@@ -204,16 +206,16 @@ static INLINE void unpack_q6_k(const Panel *p, Stripe s)
 }
 static INLINE void unpack_q2_k(const Panel *p, Stripe s)
 {
-    w16 both = word(s, 20);
+    w16 both = WORD(DT_Q2_K, 20);
     v16 d = w_half(both), dmin = w_half(w_shr(both, 16));
     UNROLL
     for (int i = 0; i < 16; i++) {
-        put_scale(p, i, v_mul(d, w_small(word(s, i / 4), 8 * (i % 4), 4)));
-        put_min(p, i, v_mul(dmin, w_small(word(s, i / 4), 8 * (i % 4) + 4, 4)));
+        put_scale(p, i, v_mul(d, w_small(WORD(DT_Q2_K, i / 4), 8 * (i % 4), 4)));
+        put_min(p, i, v_mul(dmin, w_small(WORD(DT_Q2_K, i / 4), 8 * (i % 4) + 4, 4)));
     }
     UNROLL
     for (int i = 0; i < 16; i++) {
-        w16 q = word(s, 4 + i);
+        w16 q = WORD(DT_Q2_K, 4 + i);
         UNROLL
         for (int g = 0; g < 4; g++) put(p, i / 8 * 32 + 8 * g + i % 8, w_mask(w_shr(q, 2 * g), 3));
     }
@@ -223,13 +225,13 @@ static INLINE void unpack_q3_k(const Panel *p, Stripe s)
     v16 d = odd_half(s);
     UNROLL
     for (int i = 0; i < 16; i++) { /* scale i: nibble i / 8 of byte i % 8, pair i / 4 of byte i % 4 of the third word */
-        w16 low = w_and(w_shr(word(s, 24 + i % 8 / 4), 8 * (i % 4) + 4 * (i / 8)), w_set(15));
-        w16 top = w_and(w_shr(word(s, 26), 8 * (i % 4) + 2 * (i / 4)), w_set(3));
+        w16 low = w_and(w_shr(WORD(DT_Q3_K, 24 + i % 8 / 4), 8 * (i % 4) + 4 * (i / 8)), w_set(15));
+        w16 top = w_and(w_shr(WORD(DT_Q3_K, 26), 8 * (i % 4) + 2 * (i / 4)), w_set(3));
         put_scale(p, i, v_mul(d, v_sub(w_float(w_or(low, w_shl(top, 4))), v_set(32))));
     }
     UNROLL
     for (int i = 0; i < 16; i++) {
-        w16 q = word(s, 8 + i), h = word(s, i % 8);
+        w16 q = WORD(DT_Q3_K, 8 + i), h = WORD(DT_Q3_K, i % 8);
         UNROLL
         for (int g = 0; g < 4; g++) { /* bit 4 (i / 8) + g of hmask is worth 4 */
             int bit = 4 * (i / 8) + g;
@@ -238,6 +240,7 @@ static INLINE void unpack_q3_k(const Panel *p, Stripe s)
         }
     }
 }
+#undef WORD
 /* the part of a panel that begins at group g, where every group is one run */
 static INLINE Panel group_of(const Panel *p, int g)
 {
@@ -297,16 +300,16 @@ static INLINE void unpack_tq1_0(const Panel *p, Stripe s)
 
 /* ---- rows as a file has them ---- */
 
-/* One block of sixteen rows that begin at b, `row` < 2^27 bytes apart, as a stripe.  The rows after them lie in one piece of memory, of
+/* A block of sixteen rows that begin at b, `row` < 2^27 bytes apart, to its place in a stripe.  The rows after them lie in one piece of memory, of
  * which as many bytes are asked for, from `ahead` on: a few lines at a time, for many at once would hold up the loads. */
-static INLINE void turn(const StripeForm f, const uint8_t *b, int64_t row, uint8_t *to, uint8_t *odd, const uint8_t *ahead)
+static INLINE void turn(Dtype t, const StripeForm f, const uint8_t *b, int64_t row, uint8_t *word, uint8_t *odd, const uint8_t *ahead)
 {
     for (int i = 0; i < f.words; i += 4) {
         int w = i + 4 <= f.words ? i : f.words - 4; /* the last four may have been there before */
         w16 x[4];
         w_rows(b + f.lead + 4 * w, row, x);
         UNROLL
-        for (int j = 0; j < 4; j++) w_store(to + 64 * (w + j), x[j]);
+        for (int j = 0; j < 4; j++) w_store(word + 64 * stripe_place(t, w + j), x[j]);
         UNROLL
         for (int j = 0; j < 4; j++) __builtin_prefetch(ahead + 64 * (i + j), 0, 2);
     }
@@ -331,16 +334,16 @@ static void unpack_plain(const Panel *p, const QuantForm *f, const DtypeInfo *d,
         }
 }
 
-/* kc columns of a stripe into a panel */
-static __attribute__((noinline)) void unpack_stripe(const Panel *p, Dtype t, Stripe s, int kc)
+/* columns [k0, k0 + kc) of sixteen rows into a panel */
+static __attribute__((noinline)) void unpack_stripe(const Panel *p, Dtype t, StripeRows rows, int k0, int kc)
 {
     switch (t) {
 #define X(name, type, block, halves, min, lift)                                                                       \
     case type:                                                                                                        \
-        for (int k = 0; k < kc; k += block, s = stripe_from(stripe_form(type), s, 1)) {                               \
+        for (int k = 0; k < kc; k += block) {                                                                         \
             Panel part = group_of(p, k / QUANT_GROUP); /* blocks of 32 are one run, blocks of 256 fill the panel */   \
             part.sum = NULL; /* as the compiler is to know */                                                         \
-            unpack_##name(&part, s);                                                                                  \
+            unpack_##name(&part, stripe_block(stripe_form(type), rows, (k0 + k) / block));                            \
         }                                                                                                             \
         break;
         QUANT_FORMS(X)

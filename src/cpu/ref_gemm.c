@@ -19,7 +19,7 @@ static const void *unstripe(const GemmArgs *a, int64_t n, int k0, int kc, uint8_
     const uint8_t   *b = (const uint8_t *)a->b + first * row;
     if (first + STRIPE_ROWS > a->N) return b + (n - first) * row + k0 / cols * bytes;
     for (int k = 0; k < kc / cols; k++)
-        stripe_block(a->b_type, stripe_from(f, stripe_at(f, b, a->b_row / cols), k0 / cols + k), (int)(n - first), room + k * bytes);
+        stripe_row(a->b_type, stripe_block(f, (StripeRows){b, a->b_row / cols}, k0 / cols + k), (int)(n - first), room + k * bytes);
     return room;
 }
 

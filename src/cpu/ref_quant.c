@@ -90,8 +90,8 @@ static const uint8_t *block_of(const DotArgs *a, const DtypeInfo *d, const uint8
 {
     int64_t first = n / STRIPE_ROWS * STRIPE_ROWS;
     if (!a->striped || first + STRIPE_ROWS > a->N) return b + n * a->b_row + k / d->block * d->block_bytes;
-    StripeForm f = stripe_form(a->b_type);
-    stripe_block(a->b_type, stripe_from(f, stripe_at(f, b + first * a->b_row, a->K / d->block), k / d->block), (int)(n - first), room);
+    StripeRows rows = {b + first * a->b_row, a->K / d->block};
+    stripe_row(a->b_type, stripe_block(stripe_form(a->b_type), rows, k / d->block), (int)(n - first), room);
     return room;
 }
 

@@ -4,12 +4,6 @@
 
 #include "tensor.h"
 
-static void block_to(const StripeForm *f, const uint8_t *from, int r, uint8_t *word, uint8_t *odd)
-{
-    for (int w = 0; w < f->words; w++) memcpy(word + (w * STRIPE_ROWS + r) * 4, from + f->lead + 4 * w, 4);
-    memcpy(odd + r * f->odd, from + (f->lead ? 0 : 4 * f->words), (size_t)f->odd);
-}
-
 /* sixteen rows of n blocks that are one number of `size` bytes */
 static inline void turn(const int size, const uint8_t *from, int64_t row, int64_t n, uint8_t *to)
 {
@@ -17,27 +11,37 @@ static inline void turn(const int size, const uint8_t *from, int64_t row, int64_
         for (int r = 0; r < STRIPE_ROWS; r++, to += size) memcpy(to, from + r * row + k * size, (size_t)size);
 }
 
+static void turn_blocks(Dtype t, const uint8_t *from, int64_t row, int64_t blocks, uint8_t *to)
+{
+    const StripeForm f = stripe_form(t);
+    for (int64_t k = 0; k < blocks; k++) {
+        const Stripe s = stripe_block(f, (StripeRows){to, blocks}, k);
+        uint8_t     *word = to + (s.word - to), *odd = to + (s.odd - to);
+        for (int r = 0; r < STRIPE_ROWS; r++) {
+            const uint8_t *b = from + r * row + k * dtype_info(t)->block_bytes;
+            for (int w = 0; w < f.words; w++) memcpy(word + (stripe_place(t, w) * STRIPE_ROWS + r) * 4, b + f.lead + 4 * w, 4);
+            memcpy(odd + r * f.odd, b + (f.lead ? 0 : 4 * f.words), (size_t)f.odd);
+        }
+    }
+}
+
 void stripe_matrix(Dtype t, const uint8_t *from, int64_t rows, int64_t blocks, uint8_t *to)
 {
     const StripeForm f = stripe_form(t);
-    const int64_t    bytes = 4 * f.words + f.odd, row = blocks * bytes, whole = rows / STRIPE_ROWS * STRIPE_ROWS;
+    const int        bytes = 4 * f.words + f.odd;
+    const int64_t    row = blocks * bytes, whole = rows / STRIPE_ROWS * STRIPE_ROWS;
     for (int64_t n = 0; n < whole; n += STRIPE_ROWS) {
-        if (bytes == 2 || bytes == 4) {
-            if (bytes == 2) turn(2, from + n * row, row, blocks, to + n * row);
-            else turn(4, from + n * row, row, blocks, to + n * row);
-            continue;
-        }
-        uint8_t *word = to + n * row, *odd = word + blocks * f.words * 4 * STRIPE_ROWS;
-        for (int64_t k = 0; k < blocks; k++, word += f.words * 4 * STRIPE_ROWS, odd += f.odd * STRIPE_ROWS)
-            for (int r = 0; r < STRIPE_ROWS; r++) block_to(&f, from + (n + r) * row + k * bytes, r, word, odd);
+        if (bytes == 2) turn(2, from + n * row, row, blocks, to + n * row);
+        else if (bytes == 4) turn(4, from + n * row, row, blocks, to + n * row);
+        else turn_blocks(t, from + n * row, row, blocks, to + n * row);
     }
     memcpy(to + whole * row, from + whole * row, (size_t)((rows - whole) * row));
 }
 
-void stripe_block(Dtype t, Stripe s, int r, uint8_t *to)
+void stripe_row(Dtype t, Stripe s, int r, uint8_t *to)
 {
     const StripeForm f = stripe_form(t);
-    for (int w = 0; w < f.words; w++) memcpy(to + f.lead + 4 * w, s.word + (w * STRIPE_ROWS + r) * 4, 4);
+    for (int w = 0; w < f.words; w++) memcpy(to + f.lead + 4 * w, s.word + (stripe_place(t, w) * STRIPE_ROWS + r) * 4, 4);
     memcpy(to + (f.lead ? 0 : 4 * f.words), s.odd + r * f.odd, (size_t)f.odd);
 }
 
