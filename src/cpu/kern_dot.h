@@ -84,6 +84,12 @@ typedef struct DotForm { /* constants of a compiled tile */
     bool halves, min, wide;
 } DotForm;
 
+/* what a run's sum begins with: the lift comes off first, for v = u - lift */
+static INLINE w16 run_off(const DotForm f, int lift, const ActGroup *g, int run)
+{
+    return f.min ? w_zero() : w_set(-lift * run_sum(g, f.halves, run));
+}
+
 typedef struct DotTile {
     Panel           p;
     int             groups, lift;
@@ -115,8 +121,8 @@ static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int 
     const uint8_t  *u = t->p.u + (int64_t)run * width * DOT_NR;
     w16             i[DOT_MR][DOT_NV];
     UNROLL
-    for (int m = 0; m < mr; m++) { /* the lift comes off first: v = u - lift */
-        w16 off = f.min ? w_zero() : w_set(-t->lift * run_sum(g + m * (t->q_row / QUANT_GROUP), f.halves, run));
+    for (int m = 0; m < mr; m++) {
+        w16 off = run_off(f, t->lift, g + m * (t->q_row / QUANT_GROUP), run);
         UNROLL
         for (int v = 0; v < DOT_NV; v++) i[m][v] = off;
     }
@@ -225,11 +231,10 @@ static INLINE bool any_aside(const ActGroup *g, int n)
 }
 
 /* the sum of run r into a row's acc */
-static INLINE v16 few_run(const DotForm f, const int lift, const ActGroup *g, int r, w16 i, const float *s, const float *m, v16 acc)
+static INLINE v16 few_run(const DotForm f, const ActGroup *g, int r, w16 sum, const float *s, const float *m, v16 acc)
 {
-    int32_t sum = run_sum(g, f.halves, r);
-    v16     x = v_mul(w_float(f.min ? i : w_add(i, w_set(-lift * sum))), v_load(s + 16 * r));
-    if (f.min) x = v_fma(v_set((float)sum), v_load(m + 16 * r), x);
+    v16 x = v_mul(w_float(sum), v_load(s + 16 * r));
+    if (f.min) x = v_fma(v_set((float)run_sum(g, f.halves, r)), v_load(m + 16 * r), x);
     return v_fma(x, v_set(g->d), acc);
 }
 
@@ -246,7 +251,7 @@ static __attribute__((noinline)) v16 few_aside(Dtype type, StripeRows from, int 
     for (int r = 0; r < block / width; r++) {
         const ActGroup *gr = g + r * width / QUANT_GROUP;
         int             at = run_aside(gr, f.halves, r);
-        acc = few_run(f, q->lift, gr, r, sum[r], s, m, acc);
+        acc = few_run(f, gr, r, sum[r], s, m, acc);
         if (at >= 0) acc = v_fma(aside_weight(f, &whole, q->lift, r, at, 0), v_set(gr->x), acc);
     }
     return acc;
@@ -285,7 +290,7 @@ typedef void FewFn(StripeRows from, int64_t blocks, const int8_t *const *q, cons
             UNROLL                                                                                                    \
             for (int r = 0; r < RUNS; r++) {                                                                          \
                 UNROLL                                                                                                \
-                for (int n = 0; n < rows; n++) sum[r][n] = w_zero();                                                  \
+                for (int n = 0; n < rows; n++) sum[r][n] = run_off(f, lift, g[n] + i * GROUPS + r * WIDTH / QUANT_GROUP, r); \
             }                                                                                                         \
             if (rows > 1) few_ask(at.word, stripe_form(type).words, block);                                           \
             unpack_##name(&p, at);                                                                                    \
@@ -300,7 +305,7 @@ typedef void FewFn(StripeRows from, int64_t blocks, const int8_t *const *q, cons
                     continue;                                                                                         \
                 }                                                                                                     \
                 UNROLL                                                                                                \
-                for (int r = 0; r < RUNS; r++) acc[n] = few_run(f, lift, gn + r * WIDTH / QUANT_GROUP, r, sum[r][n], s, m, acc[n]); \
+                for (int r = 0; r < RUNS; r++) acc[n] = few_run(f, gn + r * WIDTH / QUANT_GROUP, r, sum[r][n], s, m, acc[n]); \
             }                                                                                                         \
         }                                                                                                             \
     }                                                                                                                 \

@@ -48,10 +48,20 @@ static INLINE void put(const Panel *p, int k4, w16 x)
     }
 }
 static INLINE void put_scale(const Panel *p, int run, v16 s) { v_store(p->s + run * p->step, s); }
-static INLINE void put_min(const Panel *p, int run, v16 m) { v_store(p->m + run * p->step, v_neg(m)); }
+static INLINE void put_min(const Panel *p, int run, v16 m) { v_store(p->m + run * p->step, m); }
 
 static INLINE w16 w_mask(w16 x, int byte) { return w_and(x, w_set(byte * 0x01010101)); }
-static INLINE v16 w_small(w16 x, int shift, int bits) { return w_float(w_and(w_shr(x, shift), w_set((1 << bits) - 1))); }
+/* d times bits [shift, shift + bits) of each word: they stay where they are, and d is smaller by as much, which rounds nothing */
+static INLINE v16 times_bits(v16 d, w16 x, int shift, int bits)
+{
+    if (shift + bits == 32) return v_mul(d, w_float(w_shr(x, shift)));
+    return v_mul(v_mul(d, v_set(1.0f / (float)(1 << shift))), w_float(w_and(x, w_set(((1 << bits) - 1) << shift))));
+}
+/* d times byte i of each word, which has a sign: the same, at the top */
+static INLINE v16 times_byte(v16 d, w16 x, int i)
+{
+    return v_mul(v_mul(d, v_set(0x1p-24f)), w_float(w_and(w_shl(x, 24 - 8 * i), w_set((int)0xff000000))));
+}
 /* the low 4 bits of each word into its bytes */
 static INLINE w16 w_spread1(w16 x)
 {
@@ -100,11 +110,11 @@ static INLINE void unpack_q4_0(const Panel *p, Stripe s)
     put_scale(p, 0, odd_half(s));
     put_nibbles(p, s, 0);
 }
-static INLINE void put_scale_and_min(const Panel *p, Stripe s) /* m is added: not negated */
+static INLINE void put_scale_and_min(const Panel *p, Stripe s) /* m is added */
 {
     w16 x = word(s, 0);
     put_scale(p, 0, w_half(x));
-    v_store(p->m, w_half(w_shr(x, 16)));
+    put_min(p, 0, w_half(w_shr(x, 16)));
 }
 static INLINE void unpack_q4_1(const Panel *p, Stripe s)
 {
@@ -149,14 +159,14 @@ static INLINE void unpack_mxfp4(const Panel *p, Stripe s)
 static INLINE void put_scales_mins(const Panel *p, Stripe s)
 {
     w16 both = word(s, 0), w1 = word(s, 1), w2 = word(s, 2), w3 = word(s, 3);
-    v16 d = w_half(both), dmin = w_half(w_shr(both, 16));
+    v16 d = w_half(both), dmin = v_neg(w_half(w_shr(both, 16)));
     w16 six = w_set(0x3f3f3f3f), low = w_set(0x0f0f0f0f), top = w_set(0x30303030);
     w16 scale[2] = {w_and(w1, six), w_or(w_and(w3, low), w_and(w_shr(w1, 2), top))};
     w16 min[2] = {w_and(w2, six), w_or(w_and(w_shr(w3, 4), low), w_and(w_shr(w2, 2), top))};
     UNROLL
     for (int g = 0; g < 8; g++) {
-        put_scale(p, g, v_mul(d, w_small(scale[g / 4], 8 * (g % 4), 8)));
-        put_min(p, g, v_mul(dmin, w_small(min[g / 4], 8 * (g % 4), 8)));
+        put_scale(p, g, times_bits(d, scale[g / 4], 8 * (g % 4), 6));
+        put_min(p, g, times_bits(dmin, min[g / 4], 8 * (g % 4), 6));
     }
 }
 static INLINE void unpack_q4_k(const Panel *p, Stripe s)
@@ -190,10 +200,7 @@ static INLINE void unpack_q6_k(const Panel *p, Stripe s)
 {
     v16 d = odd_half(s);
     UNROLL
-    for (int i = 0; i < 16; i++) { /* signed bytes */
-        w16 x = w_and(w_shr(WORD(DT_Q6_K, 48 + i / 4), 8 * (i % 4)), w_set(255));
-        put_scale(p, i, v_mul(d, v_sub(w_float(w_xor(x, w_set(128))), v_set(128))));
-    }
+    for (int i = 0; i < 16; i++) put_scale(p, i, times_byte(d, WORD(DT_Q6_K, 48 + i / 4), i % 4));
     UNROLL
     for (int i = 0; i < 16; i++) { /* four columns of four groups of 32, of half i / 8 */
         w16 low = WORD(DT_Q6_K, i / 8 * 16 + i % 8), low2 = WORD(DT_Q6_K, i / 8 * 16 + 8 + i % 8), high = WORD(DT_Q6_K, 32 + i);
@@ -207,11 +214,11 @@ static INLINE void unpack_q6_k(const Panel *p, Stripe s)
 static INLINE void unpack_q2_k(const Panel *p, Stripe s)
 {
     w16 both = WORD(DT_Q2_K, 20);
-    v16 d = w_half(both), dmin = w_half(w_shr(both, 16));
+    v16 d = w_half(both), dmin = v_neg(w_half(w_shr(both, 16)));
     UNROLL
     for (int i = 0; i < 16; i++) {
-        put_scale(p, i, v_mul(d, w_small(WORD(DT_Q2_K, i / 4), 8 * (i % 4), 4)));
-        put_min(p, i, v_mul(dmin, w_small(WORD(DT_Q2_K, i / 4), 8 * (i % 4) + 4, 4)));
+        put_scale(p, i, times_bits(d, WORD(DT_Q2_K, i / 4), 8 * (i % 4), 4));
+        put_min(p, i, times_bits(dmin, WORD(DT_Q2_K, i / 4), 8 * (i % 4) + 4, 4));
     }
     UNROLL
     for (int i = 0; i < 16; i++) {
@@ -224,10 +231,11 @@ static INLINE void unpack_q3_k(const Panel *p, Stripe s)
 {
     v16 d = odd_half(s);
     UNROLL
-    for (int i = 0; i < 16; i++) { /* scale i: nibble i / 8 of byte i % 8, pair i / 4 of byte i % 4 of the third word */
-        w16 low = w_and(w_shr(WORD(DT_Q3_K, 24 + i % 8 / 4), 8 * (i % 4) + 4 * (i / 8)), w_set(15));
-        w16 top = w_and(w_shr(WORD(DT_Q3_K, 26), 8 * (i % 4) + 2 * (i / 4)), w_set(3));
-        put_scale(p, i, v_mul(d, v_sub(w_float(w_or(low, w_shl(top, 4))), v_set(32))));
+    for (int j = 0; j < 4; j++) { /* four scales: nibbles of the same word, pairs of bits j of the third */
+        w16 low = w_mask(w_shr(WORD(DT_Q3_K, 24 + j % 2), 4 * (j / 2)), 15), top = w_mask(w_shr(WORD(DT_Q3_K, 26), 2 * j), 3);
+        w16 six = w_sub_bytes(w_or(low, w_shl(top, 4)), w_set(0x20202020));
+        UNROLL
+        for (int i = 0; i < 4; i++) put_scale(p, 4 * j + i, times_byte(d, six, i));
     }
     UNROLL
     for (int i = 0; i < 16; i++) {
