@@ -97,7 +97,7 @@ export class Chat {
     message.at = message.versions.length - 1;
     c.changed = Date.now();
     const reader = new Reader();
-    const run = new Run(c, message, version, { changed: () => this.news(run), save: () => this.hooks.save(c), askKey: this.hooks.askKey });
+    const run = new Run(c, message, version, { changed: () => this.news(run), save: () => this.hooks.save(c), askKey: this.hooks.askKey, modelFound: this.hooks.modelFound });
     run.reader = reader;
     this.runs.set(c.id, run);
     this.stick = true;

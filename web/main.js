@@ -26,7 +26,7 @@ function remember(name, value) {
 }
 
 // ---- conversations ----
-const chat = new Chat({ save, runsChanged, model: () => model, askKey });
+const chat = new Chat({ save, runsChanged, model: () => model, modelFound, askKey });
 const composer = initComposer({ send: (text) => chat.send(text), stop: () => chat.stop(), busy: () => chat.run !== null, editLast: () => chat.editLast() });
 
 async function save(c) {
@@ -171,6 +171,13 @@ async function findModels() {
   chooseModel(modelIds.includes(remember("aha.model")) ? remember("aha.model") : (modelIds[0] ?? ""));
 }
 
+// The model's name; "" when nobody gave the key that it takes.
+let finding = null;
+async function modelFound() {
+  if (!model) await (finding ??= findModels().finally(() => (finding = null)));
+  return model;
+}
+
 function chooseModel(id) {
   model = id;
   remember("aha.model", id);
@@ -234,7 +241,7 @@ async function main() {
   others?.addEventListener("message", reload);
   if (!store.lasting) notice("This browser lets the page keep nothing: conversations are gone when it is closed.");
   $("text").focus();
-  await findModels();
+  await modelFound();
 }
 
 main();

@@ -5,7 +5,7 @@ import { requestMessages } from "./conversation.js";
 const TRIES_MAX = 6, WAIT_S_MAX = 120, SAVE_MS = 2000;
 
 export class Run {
-  // hooks: changed(run), save(), askKey(error) -> true when there is another key
+  // hooks: changed(run), save(), askKey(error) -> true when there is another key, modelFound() -> its name, as soon as the server told it
   constructor(conversation, message, version, hooks) {
     Object.assign(this, { conversation, message, version, hooks });
     this.abort = new AbortController();
@@ -60,6 +60,8 @@ export class Run {
 
   async attempt() {
     try {
+      if (!this.version.model) this.version.model = await this.unlessStopped(this.hooks.modelFound());
+      if (!this.version.model) throw new ApiError(401, "Without a key this server answers nothing.");
       for await (const part of complete(this.body(), this.abort.signal)) this.take(part);
       return true;
     } catch (e) {
@@ -70,6 +72,11 @@ export class Run {
       await this.wait(e.retryS);
       return false;
     }
+  }
+
+  unlessStopped(promise) {
+    const s = this.abort.signal;
+    return Promise.race([promise, new Promise((_, no) => s.addEventListener("abort", () => no(s.reason), { once: true }))]);
   }
 
   async wait(seconds) {

@@ -48,6 +48,7 @@ class Mock:
         self.bodies, self.paths, self.key, self.busy, self.gone = [], [], None, 0, 0
         self.model = "aha-tiny"
         self.pause_s = 0.004
+        self.models_s = 0
         self.change = (None, b"", b"")  # (path, old, new) in one of the page's files
         mock = self
 
@@ -120,6 +121,7 @@ class Mock:
         return True
 
     def get_models(self, h):
+        time.sleep(self.models_s)
         if not self.wrong_key(h):
             self.json(h, 200, {"object": "list", "data": [{"id": self.model, "object": "model", "aha": {"parameters": 1631440, "context": 1024}}]})
 
