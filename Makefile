@@ -76,6 +76,7 @@ $(BUILD)/src/cpu/x86/avxvnni_%.o: ISA_FLAGS := -mavx2 -mavxvnni -mfma -mf16c
 AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
 $(BUILD)/src/cpu/x86/avx512_%.o: ISA_FLAGS := $(AVX512)
 $(BUILD)/src/cpu/x86/avx512vnni_%.o: ISA_FLAGS := $(AVX512) -mavx512vnni
+$(BUILD)/src/cpu/x86/avx512vbmi_%.o: ISA_FLAGS := $(AVX512) -mavx512vnni -mavx512vbmi
 $(BUILD)/src/cpu/arm/dotprod_%.o: ISA_FLAGS := -march=armv8.2-a+dotprod
 $(ISA_ROOM_$(ARCH):%=$(BUILD)/%/%.o): ALL_CFLAGS += $(ISA_CFLAGS)
 kernels: $(filter $(ISA_ROOM_$(ARCH):%=$(BUILD)/%/%),$(LIB_OBJ))

@@ -11,7 +11,9 @@ static bool always(void) { return true; }
 #define ISA_ROWS(X) X(ref, always)
 #elif defined(__x86_64__)
 #include <cpuid.h>
-#define ISA_ROWS(X) X(ref, always) X(avx2, has_avx2) X(avxvnni, has_avxvnni) X(avx512, has_avx512) X(avx512vnni, has_avx512vnni)
+#define ISA_ROWS(X)                                                                                                   \
+    X(ref, always) X(avx2, has_avx2) X(avxvnni, has_avxvnni) X(avx512, has_avx512) X(avx512vnni, has_avx512vnni)      \
+    X(avx512vbmi, has_avx512vbmi)
 
 /* no name of it is known to gcc and clang alike; whether the system keeps the registers, "avx2" has answered */
 static bool has_f16c(void)
@@ -36,6 +38,7 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 static bool has_avx512vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+static bool has_avx512vbmi(void) { return has_avx512vnni() && __builtin_cpu_supports("avx512vbmi"); }
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 /* every processor of the family has NEON */

@@ -30,6 +30,7 @@ void kernels_init_avx2(Kernels *k);
 void kernels_init_avxvnni(Kernels *k);
 void kernels_init_avx512(Kernels *k);
 void kernels_init_avx512vnni(Kernels *k);
+void kernels_init_avx512vbmi(Kernels *k);
 void kernels_init_neon(Kernels *k);
 void kernels_init_dotprod(Kernels *k);
 

@@ -281,6 +281,9 @@ typedef void FewFn(StripeRows from, int64_t blocks, const int8_t *const *q, cons
     static INLINE void few_##name(const int rows, StripeRows from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc) \
     {                                                                                                                 \
         enum { WIDTH = (halves) ? 16 : 32, RUNS = (block) / WIDTH, GROUPS = (block) / QUANT_GROUP };                  \
+        const bool           turns = GRID_TURNS && has_grid(type);                                                    \
+        _Alignas(64) int8_t  turned[DOT_FEW][block];                                                                  \
+        const int8_t        *turned_q[DOT_FEW];                                                                       \
         _Alignas(64) float s[16 * RUNS], m[(min) ? 16 * RUNS : 1] = {0};                                              \
         const DotForm      f = {halves, min, (lift) == 128};                                                          \
         for (int64_t i = 0; i < blocks; i++) {                                                                        \
@@ -293,6 +296,13 @@ typedef void FewFn(StripeRows from, int64_t blocks, const int8_t *const *q, cons
                 for (int n = 0; n < rows; n++) sum[r][n] = run_off(f, lift, g[n] + i * GROUPS + r * WIDTH / QUANT_GROUP, r); \
             }                                                                                                         \
             if (rows > 1) few_ask(at.word, stripe_form(type).words, block);                                           \
+            UNROLL                                                                                                    \
+            for (int n = 0; turns && n < rows; n++) {                                                                 \
+                UNROLL                                                                                                \
+                for (int k = 0; k < (block); k += 64) grid_turn(q[n] + i * (block) + k, turned[n] + k);               \
+                turned_q[n] = turned[n];                                                                              \
+            }                                                                                                         \
+            if (turns) p.q = turned_q, p.at = 0;                                                                      \
             unpack_##name(&p, at);                                                                                    \
             UNROLL                                                                                                    \
             for (int n = 0; n < rows; n++) {                                                                          \

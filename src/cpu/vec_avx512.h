@@ -303,6 +303,51 @@ static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) /* a pair's sum of nibbles f
 }
 #endif
 
+#ifdef __AVX512VBMI__
+/* ---- bits and bytes by number ---- */
+#define W_FIELDS
+typedef __mmask64 b64; /* a bit a byte */
+/* Fields `step` apart from bit `at` of each word on: one in the low bits of each byte, above its `bits` anything.  Fields may lie before or
+ * behind the word: those are anything. */
+static INLINE w16 w_fields(w16 x, int at, int step, int bits)
+{
+    uint64_t from = 0;
+    (void)bits;
+    UNROLL
+    for (int i = 0; i < 8; i++) from |= (uint64_t)((32 * (i / 4) + at + step * (i % 4)) & 63) << 8 * i;
+    return _mm512_multishift_epi64_epi8(_mm512_set1_epi64((int64_t)from), x);
+}
+/* the lower half of each word of `low`, the upper of `up` */
+static INLINE w16 w_upper_from(w16 up, w16 low) { return _mm512_mask_mov_epi16(low, 0xaaaaaaaa, up); }
+/* of each byte the lowest bits of x, the others of y */
+static INLINE w16 w_below(w16 x, int bits, w16 y) { return _mm512_ternarylogic_epi32(x, _mm512_set1_epi8((char)((1 << bits) - 1)), y, 0xe2); }
+static INLINE w16 w_shift(w16 x, int up) { return up < 0 ? w_shr(x, -up) : up ? w_shl(x, up) : x; }
+/* table[the low 6 bits of each byte] */
+static INLINE w16 w_look64(const void *table, w16 i) { return _mm512_permutexvar_epi8(i, w_load(table)); }
+typedef struct w16x2 {
+    w16 low, high;
+} w16x2;
+static INLINE w16x2 w_table128(const uint8_t table[128]) { return (w16x2){w_load(table), w_load(table + 64)}; }
+/* table[the low 7 bits of each byte]; i itself in bytes that are not in */
+static INLINE w16 w_look128(w16x2 t, w16 i) { return _mm512_permutex2var_epi8(t.low, i, t.high); }
+static INLINE w16 w_look128_in(w16x2 t, w16 i, b64 in) { return _mm512_mask2_permutex2var_epi8(t.low, i, in, t.high); }
+/* bytes 0 and 1 of each word of a, each with b's behind it; or bytes 2 and 3 */
+static INLINE w16 w_weave(w16 a, w16 b, int upper)
+{
+    static const uint32_t LOW[16] = {0x41014000, 0x45054404, 0x49094808, 0x4d0d4c0c, 0x51115010, 0x55155414, 0x59195818, 0x5d1d5c1c, 0x61216020, 0x65256424, 0x69296828, 0x6d2d6c2c, 0x71317030, 0x75357434, 0x79397838, 0x7d3d7c3c};
+    return _mm512_permutex2var_epi8(a, w_add_bytes(w_load(LOW), _mm512_set1_epi8(upper ? 2 : 0)), b);
+}
+/* bytes whose bit 7 is set; which are x */
+static INLINE b64 w_tops(w16 x) { return _mm512_movepi8_mask(x); }
+static INLINE b64 w_bytes_are(w16 i, int x) { return _mm512_cmpeq_epi8_mask(i, _mm512_set1_epi8((char)x)); }
+/* bit 7 of each byte of low, and over it those of high from bit 0 on: `bits` in all */
+static INLINE w16 w_above_7(w16 low, w16 high, int bits)
+{
+    w16 all = _mm512_ternarylogic_epi32(_mm512_set1_epi8(1), _mm512_srli_epi16(low, 7), w_add_bytes(high, high), 0xca);
+    return w_and(all, _mm512_set1_epi8((char)((1 << bits) - 1)));
+}
+#endif
+
 /* ---- words as pairs of 16-bit integers ---- */
 /* 32 numbers of 8 bits */
 static INLINE w16 w_load_pairs(const void *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(p)); }

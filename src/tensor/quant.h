@@ -39,10 +39,21 @@ const QuantForm *quant_form(Dtype t); /* NULL: no block type */
 QUANT_FORMS(X) /* quant.c, quant_iq.c */
 #undef X
 
-/* The grids' rows with a byte a column, v + lift where no sign is set, lowest column first.  cpu_kernels_all fills them. */
-extern uint64_t QUANT_ROW_IQ2_XXS[256], QUANT_ROW_IQ2_XS[512], QUANT_ROW_IQ2_S[1024], QUANT_ROW_IQ1[2048]; /* IQ1: 8 digit, without delta */
-extern uint32_t QUANT_ROW_IQ3_XXS[256], QUANT_ROW_IQ3_S[512];
-void            quant_rows_fill(void);
+/* X(name, bits of a row's number, columns of a row, type of a row with a byte a column, lift, digits' values)  Grids as products take
+ * them; cpu_kernels_all fills them.
+ *   QUANT_ROW     a row with a byte a column, the lowest first: v + lift where no sign is set; of IQ1 where delta is 1
+ *   QUANT_HALF    the digits of a row's first columns as a byte, then those of the others: 4 of 2 bits or 2 of 4 bits
+ *   QUANT_NUMBER  v + lift of a digit (2 bits, of IQ3 3) and, over it, its sign, of IQ1 delta's.  Bits above change nothing */
+#define QUANT_GRIDS(X)                                                                                                \
+    X(IQ2_XXS, 8, 8, uint64_t, 64, IQ2) X(IQ2_XS, 9, 8, uint64_t, 64, IQ2) X(IQ2_S, 10, 8, uint64_t, 64, IQ2)         \
+    X(IQ1, 11, 8, uint64_t, 16, IQ1) X(IQ3_XXS, 8, 4, uint32_t, 64, IQ3_XXS) X(IQ3_S, 9, 4, uint32_t, 16, IQ3_S)
+#define X(name, bits, columns, type, lift, value)                                                                     \
+    extern type    QUANT_ROW_##name[1 << (bits)];                                                                     \
+    extern uint8_t QUANT_HALF_##name[2 << (bits)], QUANT_NUMBER_##name[64];
+QUANT_GRIDS(X)
+#undef X
+extern uint8_t QUANT_EVEN_SIGNS[128]; /* of seven signs all eight */
+void quant_rows_fill(void);
 
 static inline void quant_scale(QuantGroup *o, float s) { o->s[0] = o->s[1] = s; }
 static inline void quant_min(QuantGroup *o, float m) { o->m[0] = o->m[1] = m; }

@@ -112,27 +112,39 @@ void quant_iq1_m(const uint8_t *b, int g, QuantGroup *o)
     }
 }
 
-/* ---- the grids with a byte a column ---- */
-uint64_t QUANT_ROW_IQ2_XXS[256], QUANT_ROW_IQ2_XS[512], QUANT_ROW_IQ2_S[1024], QUANT_ROW_IQ1[2048];
-uint32_t QUANT_ROW_IQ3_XXS[256], QUANT_ROW_IQ3_S[512];
+/* ---- grids as products take them ---- */
+#define X(name, bits, columns, type, lift, value)                                                                            \
+    type    QUANT_ROW_##name[1 << (bits)];                                                                            \
+    uint8_t QUANT_HALF_##name[2 << (bits)], QUANT_NUMBER_##name[64];
+QUANT_GRIDS(X)
+#undef X
+uint8_t QUANT_EVEN_SIGNS[128];
 
-/* digits of `bits` bits, each as a byte: value[digit] + lift */
-static uint64_t bytes_of(uint16_t row, int bits, const uint8_t *value, int lift)
+/* digits of `bits` bits, each as a byte */
+static uint64_t bytes_of(uint16_t row, int bits, const uint8_t number[64])
 {
     uint64_t all = 0;
-    for (int i = 0; i < 16 / bits; i++) all |= (uint64_t)(value[row >> bits * i & ((1 << bits) - 1)] + lift) << 8 * i;
+    for (int i = 0; i < 16 / bits; i++) all |= (uint64_t)number[row >> bits * i & ((1 << bits) - 1)] << 8 * i;
     return all;
 }
 
+/* of digits, then of digits with a sign; of IQ1 8 digit + delta */
+static const int8_t IQ2_VALUE[8] = {8, 25, 43, 0, -8, -25, -43, 0}, IQ1_VALUE[8] = {-7, 1, 9, 0, -9, -1, 7, 0};
+static const int8_t IQ3_XXS_VALUE[16] = {4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62};
+static const int8_t IQ3_S_VALUE[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
+
 static void fill(void)
 {
-    static const uint8_t TWO[4] = {8, 25, 43, 0}, ONE[4] = {0, 8, 16, 0}, XXS[16] = {4, 12, 20, 28, 36, 44, 52, 62}, S[16] = {1, 3, 5, 7, 9, 11, 13, 15};
-    for (int i = 0; i < 256; i++) QUANT_ROW_IQ2_XXS[i] = bytes_of(GRID_IQ2_XXS[i], 2, TWO, 64);
-    for (int i = 0; i < 512; i++) QUANT_ROW_IQ2_XS[i] = bytes_of(GRID_IQ2_XS[i], 2, TWO, 64);
-    for (int i = 0; i < 1024; i++) QUANT_ROW_IQ2_S[i] = bytes_of(GRID_IQ2_S[i], 2, TWO, 64);
-    for (int i = 0; i < 2048; i++) QUANT_ROW_IQ1[i] = bytes_of(GRID_IQ1[i], 2, ONE, 8);
-    for (int i = 0; i < 256; i++) QUANT_ROW_IQ3_XXS[i] = (uint32_t)bytes_of(GRID_IQ3_XXS[i], 4, XXS, 64);
-    for (int i = 0; i < 512; i++) QUANT_ROW_IQ3_S[i] = (uint32_t)bytes_of(GRID_IQ3_S[i], 4, S, 16);
+#define X(name, bits, columns, type, lift, value)                                                                            \
+    for (int i = 0; i < 64; i++) QUANT_NUMBER_##name[i] = (uint8_t)(value##_VALUE[i % (int)sizeof value##_VALUE] + (lift)); \
+    for (int i = 0; i < 1 << (bits); i++) {                                                                           \
+        QUANT_ROW_##name[i] = (type)bytes_of(GRID_##name[i], 16 / (columns), QUANT_NUMBER_##name);                    \
+        QUANT_HALF_##name[i] = (uint8_t)GRID_##name[i];                                                               \
+        QUANT_HALF_##name[(1 << (bits)) + i] = (uint8_t)(GRID_##name[i] >> 8);                                        \
+    }
+    QUANT_GRIDS(X)
+#undef X
+    for (int i = 0; i < 128; i++) QUANT_EVEN_SIGNS[i] = even_signs((uint32_t)i);
 }
 
 void quant_rows_fill(void)

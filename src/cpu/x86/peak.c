@@ -66,7 +66,7 @@ TARGET("avx512f") uint64_t read_avx512(const void *p, size_t n) { PEAK_READ(p, n
 /* what the names of the tables have in common says which registers and which instruction (cpu.c) */
 void peak_x86(Peak *p, const char *isa)
 {
-    bool wide = !strncmp(isa, "avx512", 6), vnni = strstr(isa, "vnni") != NULL;
+    bool wide = !strncmp(isa, "avx512", 6), vnni = strstr(isa, "vnni") || strstr(isa, "vbmi");
     int  lanes = wide ? 16 : 8;
     if (strncmp(isa, "avx", 3) != 0) return;
     p->fma_ops = 2 * lanes * PEAK_N_CHAINS;
