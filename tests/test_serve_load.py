@@ -188,7 +188,7 @@ def ends_well():
                 got = clients.results()
             good(got.held, 6)
             check(got.held.tokens == 6 * 1500, got.held.tokens)
-            check(set(got.more.status) <= {200, 503} and got.more.cut == 0 and got.more.status[200], vars(got.more))
+            check(set(got.more.status) <= {200, 503} and got.more.cut == 0 and got.more.status.get(200), vars(got.more))
             check(got.more.asked == got.more.whole + got.more.refused + got.more.closed and got.more.closed <= 4, got.more.asked, got.more.closed)
     with Server("--drain", "1") as s, Load(s, held={**LONG, "body": {**LONG["body"], "n": 128}}) as clients:
         soon(lambda: s.health()[1]["sequences"] > 100)
@@ -216,7 +216,7 @@ def model_is_cut():
                 got = clients.results()
             check(got.streams.wanted == 16 and got.streams.status == {200: 16}, vars(got.streams))  # an event in the stream
             check(got.answers.status == {503: 8} and got.answers.wanted == 8, vars(got.answers))
-            check(set(got.health.status) == {200, 503} and got.health.whole == got.health.asked, vars(got.health))
+            check(set(got.health.status) <= {200, 503} and got.health.whole == got.health.asked and s.health()[0] == 503, vars(got.health))
             again = load(s, chat={**SHORT, "count": 20, "at_once": 4, "want": "cut short"}).chat
             check(again.status == {503: 20} and again.wanted == 20, vars(again))
             check(s.get("/v1/models")[0] == 200)
