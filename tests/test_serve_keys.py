@@ -12,7 +12,7 @@ import tempfile
 import time
 
 import servelib
-from servelib import BIN, PATIENCE_S, PUZZLE, Load, Server, at_once, check, load, main, soon, test
+from servelib import BIN, PATIENCE_S, PUZZLE, SLOWER, Load, Server, at_once, check, load, main, once, soon, test
 
 TMP = tempfile.mkdtemp(prefix="aha-serve-keys-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 CHAT = "/v1/chat/completions"
@@ -138,6 +138,24 @@ def shared_out():
             check(g.status == {200: 3} and g.tokens == 600 and left > 20, vars(g), left)
             g = clients.results().g
             check(g.status == {200: 60} and g.tokens == 60 * 200, g.status, g.tokens)
+
+
+@test
+def flooded():
+    """a key that is over its quota and asks on, 50 at once: 429 each time, and /health answers at once all the while"""
+    db = database()
+    few = add(db, "few", "--tokens-per-day", "20")
+    with Server("--db", db) as s:
+        check(chat(s, few)[0] == 200 and chat(s, few)[0] == 429)
+
+        def flood():
+            got = load(s, g={"path": CHAT, "key": few["Authorization"].split()[1], "body": {"model": "aha-tiny", "messages": PUZZLE}, "count": 4000, "at_once": 50,
+                             "want": '"insufficient_quota"'}, health={"pause": 5, "count": 0})
+            g, h = got.g, got.health
+            check(g.status == {429: 4000} and g.whole == g.wanted == g.retry_after == 4000 and h.status == {200: h.asked} and h.whole == h.asked, vars(g), vars(h))
+            return max(h.unhurried) < 100 * SLOWER, h.unhurried
+
+        once(flood)
 
 
 @test

@@ -11,7 +11,7 @@ Which demand is tested where; what is one request of odd bytes, whose speed is n
 | 500 connections with a byte now and then | slow_senders here |
 | a client that does not read | slow_readers here |
 | clients killed in the prompt, in the answer, before it | vanishing here |
-| ten times overload, a key over its quota, /health all the while | overload here; limits in test_serve_keys.py |
+| ten times overload, a key over its quota, /health all the while | overload here; flooded, limited, quota_at_once in test_serve_keys.py |
 | keys: wrong, cut, long, other paths; nothing of them in logs | keys in test_serve_hostile.py |
 | 128 KiB of one thing; control tokens as text; characters cut in two | texts in test_serve_hostile.py |
 | the end under load; memory and descriptors | ends_well, soak here; 10,000 requests in tools/soak_serve.py |
