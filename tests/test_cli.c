@@ -76,7 +76,7 @@ static void wrong_usage(void **state)
         {"run -m $M --temperature -1 hi", 2, "expected 0 to 100"},
         {"run -m $M --top-p 0 hi", 2, "--top-p is '0'"},
         {"run -m $M --seed -1 hi", 2, "18446744073709551615"},
-        {"run -m $M --cpu avx3 hi", 2, "did you mean avx2?"},
+        {"run -m $M --cpu reff hi", 2, "did you mean ref?"},
         {"run -m $M --kv f8 hi", 2, "expected f32, bf16, f16 or q8_0"},
         {"run -m $M -n 0 hi", 2, "--max-tokens is '0'"},
         {"score -m $M", 2, "--tokens is expected"},
