@@ -146,7 +146,7 @@ static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int 
         UNROLL
         for (int v = 0; v < DOT_NV; v++) {
             v16 x = v_mul(w_float(i[m][v]), v_load(t->p.s + run * DOT_NR + 16 * v));
-            if (f.min) x = v_fma(v_set((float)run_sum(gm, f.halves, run)), v_load(t->p.m + run * DOT_NR + 16 * v), x);
+            if (f.min) x = v_fma(w_float(w_set(run_sum(gm, f.halves, run))), v_load(t->p.m + run * DOT_NR + 16 * v), x);
             acc[m][v] = v_fma(x, v_set(gm->d), acc[m][v]);
         }
         int at = run_aside(gm, f.halves, run);
@@ -234,7 +234,7 @@ static INLINE bool any_aside(const ActGroup *g, int n)
 static INLINE v16 few_run(const DotForm f, const ActGroup *g, int r, w16 sum, const float *s, const float *m, v16 acc)
 {
     v16 x = v_mul(w_float(sum), v_load(s + 16 * r));
-    if (f.min) x = v_fma(v_set((float)run_sum(g, f.halves, r)), v_load(m + 16 * r), x);
+    if (f.min) x = v_fma(w_float(w_set(run_sum(g, f.halves, r))), v_load(m + 16 * r), x);
     return v_fma(x, v_set(g->d), acc);
 }
 
