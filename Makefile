@@ -78,6 +78,7 @@ $(BUILD)/src/cpu/x86/avx512_%.o: ISA_FLAGS := $(AVX512)
 $(BUILD)/src/cpu/x86/avx512vnni_%.o: ISA_FLAGS := $(AVX512) -mavx512vnni
 $(BUILD)/src/cpu/x86/avx512vbmi_%.o: ISA_FLAGS := $(AVX512) -mavx512vnni -mavx512vbmi
 $(BUILD)/src/cpu/arm/dotprod_%.o: ISA_FLAGS := -march=armv8.2-a+dotprod
+$(BUILD)/src/cpu/arm/i8mm_%.o: ISA_FLAGS := -march=armv8.2-a+dotprod+i8mm
 $(ISA_ROOM_$(ARCH):%=$(BUILD)/%/%.o): ALL_CFLAGS += $(ISA_CFLAGS)
 kernels: $(filter $(ISA_ROOM_$(ARCH):%=$(BUILD)/%/%),$(LIB_OBJ))
 $(BUILD)/%.o: %.c

@@ -42,9 +42,10 @@ static bool has_avx512vbmi(void) { return has_avx512vnni() && __builtin_cpu_supp
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 /* every processor of the family has NEON */
-#define ISA_ROWS(X) X(ref, always) X(neon, always) X(dotprod, has_dotprod)
+#define ISA_ROWS(X) X(ref, always) X(neon, always) X(dotprod, has_dotprod) X(i8mm, has_i8mm)
 
 static bool has_dotprod(void) { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
+static bool has_i8mm(void) { return has_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM); }
 #else
 #define ISA_ROWS(X) X(ref, always)
 #endif

@@ -33,5 +33,6 @@ void kernels_init_avx512vnni(Kernels *k);
 void kernels_init_avx512vbmi(Kernels *k);
 void kernels_init_neon(Kernels *k);
 void kernels_init_dotprod(Kernels *k);
+void kernels_init_i8mm(Kernels *k);
 
 #endif

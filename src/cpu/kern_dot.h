@@ -103,11 +103,50 @@ typedef struct DotTile {
     bool            first;
 } DotTile;
 
+/* ---- a panel's words, kc / 4 of every column, into products ---- */
+#ifdef DOT_PAIRED
+/* two rows of A and eight ks at once: the words of each two fours of ks lie side by side, a column's after the other's */
+static INLINE void panel_ready(uint8_t *u, int kc)
+{
+    for (int k = 0; k < kc; k += 8) w_pair(u + k * DOT_NR);
+}
+static INLINE w16 panel_word(const uint8_t *u, int k, int v) { return w_unpair(u + k / 8 * 8 * DOT_NR + 64 * v, k / 4 % 2); }
+static INLINE void dot_words(const int mr, const DotForm f, int width, const uint8_t *u, const int8_t *q, int64_t q_row, w16 i[DOT_MR][DOT_NV])
+{
+    w16pair sum = w_pair_zero();
+    (void)f;
+    UNROLL
+    for (int k = 0; k < width; k += 8) sum = w_dot_pair(sum, u + k * DOT_NR, q + k, q + (mr - 1) * q_row + k);
+    UNROLL
+    for (int m = 0; m < mr; m++) i[m][0] = w_add(i[m][0], w_pair_row(sum, m));
+}
+#else
+static INLINE void panel_ready(uint8_t *u, int kc) { (void)u, (void)kc; }
+static INLINE w16 panel_word(const uint8_t *u, int k, int v) { return w_load(u + k / 4 * 4 * DOT_NR + 64 * v); }
+static INLINE void dot_words(const int mr, const DotForm f, int width, const uint8_t *u, const int8_t *q, int64_t q_row, w16 i[DOT_MR][DOT_NV])
+{
+    UNROLL
+    for (int k = 0; k < width; k += 4) {
+        w16 b[DOT_NV];
+        UNROLL
+        for (int v = 0; v < DOT_NV; v++) b[v] = w_load(u + k * DOT_NR + 64 * v);
+        UNROLL
+        for (int m = 0; m < mr; m++) {
+            int32_t word;
+            memcpy(&word, q + m * q_row + k, 4);
+            w16 x = w_set(word);
+            UNROLL
+            for (int v = 0; v < DOT_NV; v++) i[m][v] = f.wide ? w_dot_wide(i[m][v], b[v], x) : w_dot(i[m][v], b[v], x);
+        }
+    }
+}
+#endif
+
 /* column `at` of a run, as floats, of 16 columns of C */
 static INLINE v16 aside_weight(const DotForm f, const Panel *p, int lift, int run, int at, int v)
 {
     const int width = f.halves ? 16 : 32;
-    w16       word = w_load(p->u + ((int64_t)run * width + at / 4 * 4) * DOT_NR + 64 * v);
+    w16       word = panel_word(p->u, run * width + at, v);
     v16       u = w_float(w_and(w_shr(word, 8 * (at % 4)), w_set(255)));
     v16       x = v_mul(f.min ? u : v_sub(u, v_set((float)lift)), v_load(p->s + run * DOT_NR + 16 * v));
     return f.min ? v_add(x, v_load(p->m + run * DOT_NR + 16 * v)) : x;
@@ -117,8 +156,6 @@ static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int 
 {
     const int       width = f.halves ? 16 : 32;
     const ActGroup *g = t->g + run * width / QUANT_GROUP;
-    const int8_t   *q = t->q + run * width;
-    const uint8_t  *u = t->p.u + (int64_t)run * width * DOT_NR;
     w16             i[DOT_MR][DOT_NV];
     UNROLL
     for (int m = 0; m < mr; m++) {
@@ -126,20 +163,7 @@ static INLINE void dot_run(const int mr, const DotForm f, const DotTile *t, int 
         UNROLL
         for (int v = 0; v < DOT_NV; v++) i[m][v] = off;
     }
-    UNROLL
-    for (int k = 0; k < width; k += 4) {
-        w16 b[DOT_NV];
-        UNROLL
-        for (int v = 0; v < DOT_NV; v++) b[v] = w_load(u + k * DOT_NR + 64 * v);
-        UNROLL
-        for (int m = 0; m < mr; m++) {
-            int32_t word;
-            memcpy(&word, q + m * t->q_row + k, 4);
-            w16 x = w_set(word);
-            UNROLL
-            for (int v = 0; v < DOT_NV; v++) i[m][v] = f.wide ? w_dot_wide(i[m][v], b[v], x) : w_dot(i[m][v], b[v], x);
-        }
-    }
+    dot_words(mr, f, width, t->p.u + (int64_t)run * width * DOT_NR, t->q + run * width, t->q_row, i);
     UNROLL
     for (int m = 0; m < mr; m++) {
         const ActGroup *gm = g + m * (t->q_row / QUANT_GROUP);
@@ -248,6 +272,7 @@ static __attribute__((noinline)) v16 few_aside(Dtype type, StripeRows from, int 
     _Alignas(64) float   all_s[GEMM_KC / 16 * DOT_NR], all_m[GEMM_KC / 16 * DOT_NR];
     const Panel          whole = {.u = u, .s = all_s, .m = all_m, .step = DOT_NR};
     unpack_stripe(&whole, type, from, k0, block);
+    panel_ready(u, block);
     for (int r = 0; r < block / width; r++) {
         const ActGroup *gr = g + r * width / QUANT_GROUP;
         int             at = run_aside(gr, f.halves, r);
@@ -398,6 +423,7 @@ static void dot_part(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int
                 else
                     unpack_stripe(&part, a->b_type, stripe_of(a, rows, k, kc, room), a->striped ? k : 0, kc);
             }
+            panel_ready(t.p.u, kc);
             ask_for_next(a, b + (n + DOT_NR) * a->b_row, end, k, kc);
             t.groups = kc / QUANT_GROUP;
             t.first = k == 0;

@@ -431,11 +431,14 @@ static INLINE uint32x4_t dot4(uint32x4_t acc, uint32x4_t u, uint32x4_t x)
 #endif
     return vreinterpretq_u32_s32(sum);
 }
-/* u x = (u - 128) x + 128 x */
 static INLINE uint32x4_t dot4_wide(uint32x4_t acc, uint32x4_t u, uint32x4_t x)
 {
+#ifdef __ARM_FEATURE_MATMUL_INT8
+    return vreinterpretq_u32_s32(vusdotq_s32(vreinterpretq_s32_u32(acc), vreinterpretq_u8_u32(u), vreinterpretq_s8_u32(x)));
+#else /* u x = (u - 128) x + 128 x */
     int32x4_t lift = vshlq_n_s32(vpaddlq_s16(vpaddlq_s8(vreinterpretq_s8_u32(x))), 7);
     return dot4(vaddq_u32(acc, vreinterpretq_u32_s32(lift)), veorq_u32(u, vdupq_n_u32(0x80808080)), x);
+#endif
 }
 static INLINE w16 w_dot(w16 acc, w16 u, w16 x)
 {

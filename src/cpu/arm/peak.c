@@ -1,4 +1,4 @@
-/* The loops of peak.h for NEON, which every processor of the family has, and for its dot products of bytes. */
+/* The loops of peak.h for NEON, which every processor of the family has, and for its dot and matrix products of bytes. */
 #include "../peak.h"
 
 #include <arm_neon.h>
@@ -30,6 +30,14 @@ __attribute__((target("arch=armv8.2-a+dotprod"))) static void dot8_sdot(int roun
     PEAK_CHAINS(int32x4_t, START_S32, STEP_SDOT, SUM_S32);
 }
 
+#define STEP_USMMLA(s) vusmmlaq_s32(s, u, y)
+__attribute__((target("arch=armv8.2-a+i8mm"))) static void dot8_usmmla(int rounds, uint32_t *out)
+{
+    const uint8x16_t u = vdupq_n_u8(3);
+    const int8x16_t  y = vdupq_n_s8(-5);
+    PEAK_CHAINS(int32x4_t, START_S32, STEP_USMMLA, SUM_S32);
+}
+
 void peak_arm(Peak *p, const char *isa)
 {
     p->fma_ops = 2 * 4 * PEAK_N_CHAINS;
@@ -37,8 +45,14 @@ void peak_arm(Peak *p, const char *isa)
     p->dot8_name = "smull";
     p->fma = fma_neon;
     p->dot8 = dot8_neon;
-    if (strcmp(isa, "dotprod") != 0) return;
-    p->dot8_ops = 2 * 16 * PEAK_N_CHAINS;
-    p->dot8_name = "sdot";
-    p->dot8 = dot8_sdot;
+    if (strcmp(isa, "dotprod") == 0) {
+        p->dot8_ops = 2 * 16 * PEAK_N_CHAINS;
+        p->dot8_name = "sdot";
+        p->dot8 = dot8_sdot;
+    }
+    if (strcmp(isa, "i8mm") == 0) {
+        p->dot8_ops = 2 * 32 * PEAK_N_CHAINS;
+        p->dot8_name = "usmmla";
+        p->dot8 = dot8_usmmla;
+    }
 }

@@ -3,3 +3,4 @@
 
 KERNELS_INIT(neon, KERN_ALL) /* which every processor of the family has */
 KERNELS_INIT(dotprod, KERN_INTEGERS)
+KERNELS_INIT(i8mm, KERN_DOT)
