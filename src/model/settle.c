@@ -45,8 +45,7 @@ static Weight *streamed(const Model *m, int i)
 
 static void settle_one(Settler *s, Weight *w, uint8_t *to)
 {
-    weight_settle(w, to);
-    weights_done_with(s->m->file, w->data, weight_bytes(w));
+    if (weight_settle(w, to)) weights_done_with(s->m->file, w->data, weight_bytes(w));
 }
 
 static size_t room_of(const Weight *w) { return w ? (weight_bytes(w) + 63) & ~(size_t)63 : 0; }

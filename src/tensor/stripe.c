@@ -54,9 +54,10 @@ static bool has_stripes(const Weight *w)
     return w->cols % stripe_cols(DT_F8_E4M3) == 0 && !memchr(w->data, 0x7f, n) && !memchr(w->data, 0xff, n);
 }
 
-void weight_settle(Weight *w, void *to)
+bool weight_settle(Weight *w, void *to)
 {
-    if (!has_stripes(w)) return;
+    if (!has_stripes(w)) return false;
     stripe_matrix(w->dtype, w->data, w->rows, w->cols / stripe_cols(w->dtype), to);
     atomic_store_explicit(&w->settled, to, memory_order_release);
+    return true;
 }

@@ -35,9 +35,9 @@ static inline size_t weight_row_bytes(const Weight *w)
     return w->dtype == DT_F32 ? (size_t)w->cols * sizeof(real) : (size_t)(w->cols / d->block) * (size_t)d->block_bytes;
 }
 static inline size_t weight_bytes(const Weight *w) { return (size_t)w->rows * weight_row_bytes(w); }
-/* Puts w's stripes to `to` (weight_bytes of them) and has products read them; other threads may use w.  A weight that can have none (F8
- * with codes that are no numbers) stays as it is. */
-void weight_settle(Weight *w, void *to);
+/* Puts w's stripes to `to` (weight_bytes of them) and has products read them; other threads may use w.  false: a weight that can have
+ * none (F8 with codes that are no numbers) stays as it is. */
+bool weight_settle(Weight *w, void *to);
 
 /* ---- a batch: the only way into a model ---- rows of one sequence are contiguous and ascending in position */
 enum { BATCH_PROMPT = 1, BATCH_GENERATED = 2, BATCH_LOSS = 4 };
