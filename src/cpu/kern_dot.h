@@ -105,6 +105,7 @@ typedef struct DotTile {
 
 /* ---- a panel's words, kc / 4 of every column, into products ---- */
 #ifdef DOT_PAIRED
+_Static_assert(DOT_MR == 2 && DOT_NV == 1, "a tile is two rows and sixteen columns");
 /* two rows of A and eight ks at once: the words of each two fours of ks lie side by side, a column's after the other's */
 static INLINE void panel_ready(uint8_t *u, int kc)
 {
@@ -283,10 +284,7 @@ static __attribute__((noinline)) v16 few_aside(Dtype type, StripeRows from, int 
 }
 
 /* Several rows at once are worth it where a block's sums are few and its weights come cheaply. */
-static INLINE bool few_pay(Dtype t, bool halves)
-{
-    return !halves && t != DT_IQ1_S && t != DT_IQ2_XXS && t != DT_IQ3_XXS && t != DT_IQ3_S && t != DT_TQ1_0;
-}
+static INLINE bool few_pay(Dtype t, bool halves) { return !halves && !has_grid(t) && t != DT_TQ1_0; }
 
 /* Several rows ask for what lies ahead: a small block into the first cache, a large one, whose lines would hold up the loads there, into
  * the second.  One row goes without: a stripe is one stream, which hardware foresees. */
@@ -306,15 +304,15 @@ typedef void FewFn(StripeRows from, int64_t blocks, const int8_t *const *q, cons
     static INLINE void few_##name(const int rows, StripeRows from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc) \
     {                                                                                                                 \
         enum { WIDTH = (halves) ? 16 : 32, RUNS = (block) / WIDTH, GROUPS = (block) / QUANT_GROUP };                  \
-        const bool           turns = GRID_TURNS && has_grid(type);                                                    \
-        _Alignas(64) int8_t  turned[DOT_FEW][block];                                                                  \
-        const int8_t        *turned_q[DOT_FEW];                                                                       \
-        _Alignas(64) float s[16 * RUNS], m[(min) ? 16 * RUNS : 1] = {0};                                              \
-        const DotForm      f = {halves, min, (lift) == 128};                                                          \
+        const bool          turns = GRID_TURNS && has_grid(type);                                                     \
+        _Alignas(64) int8_t turned[DOT_FEW][block];                                                                   \
+        const int8_t       *turned_q[DOT_FEW];                                                                        \
+        _Alignas(64) float  s[16 * RUNS], m[(min) ? 16 * RUNS : 1] = {0};                                             \
+        const DotForm       f = {halves, min, (lift) == 128};                                                         \
         for (int64_t i = 0; i < blocks; i++) {                                                                        \
             const Stripe at = stripe_block(stripe_form(type), from, i);                                               \
             w16          sum[RUNS][DOT_FEW];                                                                          \
-            Panel        p = {NULL, s, m, 16, sum, q, rows, (int)i * (block), WIDTH, f.wide};                                \
+            Panel        p = {NULL, s, m, 16, sum, q, rows, (int)i * (block), WIDTH, f.wide};                         \
             UNROLL                                                                                                    \
             for (int r = 0; r < RUNS; r++) {                                                                          \
                 UNROLL                                                                                                \
@@ -336,7 +334,7 @@ typedef void FewFn(StripeRows from, int64_t blocks, const int8_t *const *q, cons
                     w16 of_row[RUNS];                                                                                 \
                     UNROLL /* an index that is no constant would put sum into memory */                               \
                     for (int r = 0; r < RUNS; r++) of_row[r] = sum[r][n];                                             \
-                    acc[n] = few_aside(type, from, (int)i * (block), of_row, s, m, gn, acc[n]);                                        \
+                    acc[n] = few_aside(type, from, (int)i * (block), of_row, s, m, gn, acc[n]);                       \
                     continue;                                                                                         \
                 }                                                                                                     \
                 UNROLL                                                                                                \
@@ -344,7 +342,7 @@ typedef void FewFn(StripeRows from, int64_t blocks, const int8_t *const *q, cons
             }                                                                                                         \
         }                                                                                                             \
     }                                                                                                                 \
-    static void one_##name(StripeRows from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc)      \
+    static void one_##name(StripeRows from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc) \
     {                                                                                                                 \
         const int8_t   *q1[1] = {q[0]};                                                                               \
         const ActGroup *g1[1] = {g[0]};                                                                               \
@@ -352,9 +350,9 @@ typedef void FewFn(StripeRows from, int64_t blocks, const int8_t *const *q, cons
         few_##name(1, from, blocks, q1, g1, sum);                                                                     \
         acc[0] = sum[0];                                                                                              \
     }                                                                                                                 \
-    static void several_##name(StripeRows from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc)  \
+    static void several_##name(StripeRows from, int64_t blocks, const int8_t *const *q, const ActGroup *const *g, v16 *acc) \
     {                                                                                                                 \
-        if (few_pay(type, halves)) few_##name(DOT_FEW, from, blocks, q, g, acc);                                         \
+        if (few_pay(type, halves)) few_##name(DOT_FEW, from, blocks, q, g, acc);                                      \
     }
 QUANT_FORMS(X)
 #undef X

@@ -32,7 +32,7 @@ static INLINE void pack_f8(const char *b, int64_t bytes, v16 factor, float *dst,
 }
 
 /* ---- stripes ---- of B's rows (tensor/stripe.h): a column of sixteen rows is a vector, of F8 four are */
-static INLINE const char *stripe_of(Dtype t, const GemmArgs *g, int64_t n, int k)
+static INLINE const char *stripe_from(Dtype t, const GemmArgs *g, int64_t n, int k)
 {
     return (const char *)g->b + (n * g->b_row + (int64_t)k * STRIPE_ROWS) * type_size(t);
 }
@@ -52,8 +52,8 @@ static INLINE v16 stripe_factor(const GemmArgs *g, int64_t n, int k, float times
 
 static INLINE void pack_stripe(Dtype t, const GemmArgs *g, int64_t n, int k0, int kc, float *dst, int64_t step)
 {
-    const int   cols = t == DT_F8_E4M3 ? 4 : 1;
-    const char *b = stripe_of(t, g, n, k0);
+    const int   cols = stripe_cols(t);
+    const char *b = stripe_from(t, g, n, k0);
     v16         y[4], factor = v_zero();
     for (int k = 0; k < kc; k += cols, b += cols * STRIPE_ROWS * type_size(t)) {
         stripe_units(t, b, y);
@@ -248,9 +248,9 @@ static bool stripes_fit(const GemmArgs *g, int64_t n0, int64_t n1)
 /* mr rows times nv stripes, over one block of ks */
 static INLINE void stripes_sum(int mr, int nv, Dtype t, const GemmArgs *g, const float *a, int64_t n, int k0, int kc, v16 acc[FEW_DIRECT][FEW_STRIPES])
 {
-    const int     cols = t == DT_F8_E4M3 ? 4 : 1, bytes = STRIPE_ROWS * type_size(t);
+    const int     cols = stripe_cols(t), bytes = STRIPE_ROWS * type_size(t);
     const int64_t stripe = g->b_row * bytes;
-    const char   *b = stripe_of(t, g, n, k0);
+    const char   *b = stripe_from(t, g, n, k0);
     v16           factor[FEW_STRIPES], w[4];
     for (int k = 0; k < kc;) {
         int end = t == DT_F8_E4M3 ? min_int(kc, k + F8_BLOCK) : kc;
@@ -349,7 +349,7 @@ static INLINE void panel_prefetch(const GemmArgs *g, int64_t n0, int k0, int kc,
         n = kc * STRIPE_ROWS * size / 64;
         for (int v = 0; v < GEMM_NV; v++)
             for (int64_t x = n * i / parts; x < n * (i + 1) / parts; x++)
-                __builtin_prefetch(stripe_of(g->b_type, g, n0 + v * STRIPE_ROWS, k0) + 64 * x, 0, 2);
+                __builtin_prefetch(stripe_from(g->b_type, g, n0 + v * STRIPE_ROWS, k0) + 64 * x, 0, 2);
         return;
     }
     for (int64_t r = n * i / parts; r < n * (i + 1) / parts; r++)

@@ -28,7 +28,8 @@ typedef struct GridForm { /* constants of a type */
     const void     *row;   /* quant.h's QUANT_ROW, QUANT_HALF and QUANT_NUMBER */
     const uint8_t  *half, *number;
 } GridForm;
-#define GRID_FORM(name, bits, columns, lift) ((GridForm){bits, columns, lift, (lift) == 16 && (columns) == 8, QUANT_ROW_##name, QUANT_HALF_##name, QUANT_NUMBER_##name})
+#define GRID_FORM(name, delta)                                                                                        \
+    ((GridForm){QUANT_BITS_##name, QUANT_COLUMNS_##name, QUANT_LIFT_##name, delta, QUANT_ROW_##name, QUANT_HALF_##name, QUANT_NUMBER_##name})
 
 static INLINE bool has_grid(Dtype t)
 {
@@ -72,7 +73,7 @@ static INLINE void unpack_iq2_xxs(const Panel *p, Stripe s)
     v16 d = odd_half(s);
     UNROLL
     for (int g = 0; g < 8; g++) put_scale(p, g, half_scale(d, w_shr(word(s, 2 * g + 1), 28), 0.25f));
-    put_grid(p, s, GRID_FORM(IQ2_XXS, 8, 8, 64), numbers_iq2_xxs, signs_iq2_xxs);
+    put_grid(p, s, GRID_FORM(IQ2_XXS, false), numbers_iq2_xxs, signs_iq2_xxs);
 }
 
 static INLINE void put_nibble_scales(const Panel *p, Stripe s, int w) /* eight bytes, a nibble a run */
@@ -91,7 +92,7 @@ static INLINE w16 signs_iq2_xs(Stripe s, int g) { return even_signs(w_shr(w_odd_
 static INLINE void unpack_iq2_xs(const Panel *p, Stripe s)
 {
     put_nibble_scales(p, s, 16);
-    put_grid(p, s, GRID_FORM(IQ2_XS, 9, 8, 64), numbers_iq2_xs, signs_iq2_xs);
+    put_grid(p, s, GRID_FORM(IQ2_XS, false), numbers_iq2_xs, signs_iq2_xs);
 }
 
 static INLINE RowNumbers numbers_iq2_s(Stripe s, int i) { return (RowNumbers){word(s, i), w_fields(word(s, 16 + i / 4), 8 * (i % 4), 2, 2)}; }
@@ -99,7 +100,7 @@ static INLINE w16 signs_iq2_s(Stripe s, int g) { return word(s, 8 + g); }
 static INLINE void unpack_iq2_s(const Panel *p, Stripe s)
 {
     put_nibble_scales(p, s, 18);
-    put_grid(p, s, GRID_FORM(IQ2_S, 10, 8, 64), numbers_iq2_s, signs_iq2_s);
+    put_grid(p, s, GRID_FORM(IQ2_S, false), numbers_iq2_s, signs_iq2_s);
 }
 
 /* ---- IQ3 ---- */
@@ -110,7 +111,7 @@ static INLINE void unpack_iq3_xxs(const Panel *p, Stripe s)
     v16 d = odd_half(s);
     UNROLL
     for (int g = 0; g < 8; g++) put_scale(p, g, half_scale(d, w_shr(word(s, 16 + g), 28), 0.5f));
-    put_grid(p, s, GRID_FORM(IQ3_XXS, 8, 4, 64), numbers_iq3_xxs, signs_iq3_xxs);
+    put_grid(p, s, GRID_FORM(IQ3_XXS, false), numbers_iq3_xxs, signs_iq3_xxs);
 }
 
 static INLINE RowNumbers numbers_iq3_s(Stripe s, int i) { return (RowNumbers){word(s, i), w_fields(word(s, 16 + i / 8), 4 * (i % 8), 1, 1)}; }
@@ -120,7 +121,7 @@ static INLINE void unpack_iq3_s(const Panel *p, Stripe s)
     v16 d = odd_half(s);
     UNROLL
     for (int g = 0; g < 8; g++) put_scale(p, g, odd_scale(d, w_shr(word(s, 26), 4 * g), 4));
-    put_grid(p, s, GRID_FORM(IQ3_S, 9, 4, 16), numbers_iq3_s, signs_iq3_s);
+    put_grid(p, s, GRID_FORM(IQ3_S, false), numbers_iq3_s, signs_iq3_s);
 }
 
 /* ---- IQ1: 8 digit + delta, which is 1 or -1 ---- */
@@ -135,7 +136,7 @@ static INLINE void unpack_iq1_s(const Panel *p, Stripe s)
     v16 d = odd_half(s);
     UNROLL
     for (int g = 0; g < 8; g++) put_scale(p, g, v_mul(odd_scale(d, w_shr(numbers_high(s, g), 12), 3), v_set(0.125f)));
-    put_grid(p, s, GRID_FORM(IQ1, 11, 8, 16), numbers_iq1_s, signs_iq1_s);
+    put_grid(p, s, GRID_FORM(IQ1, true), numbers_iq1_s, signs_iq1_s);
 }
 
 static INLINE RowNumbers numbers_iq1_m(Stripe s, int i) { return (RowNumbers){word(s, i), w_fields(word(s, 8 + i / 2), 16 * (i % 2), 4, 3)}; }
@@ -151,7 +152,7 @@ static INLINE void unpack_iq1_m(const Panel *p, Stripe s)
     UNROLL
     for (int i = 0; i < 16; i++) /* 3 bits of u16 i / 4 */
         put_scale(p, i, v_mul(odd_scale(d, w_shr(sc[i / 8], 16 * (i / 4 % 2) + 3 * (i % 4)), 3), v_set(0.125f)));
-    put_grid(p, s, GRID_FORM(IQ1, 11, 8, 16), numbers_iq1_m, signs_iq1_m);
+    put_grid(p, s, GRID_FORM(IQ1, true), numbers_iq1_m, signs_iq1_m);
 }
 
 #endif

@@ -48,6 +48,7 @@ QUANT_FORMS(X) /* quant.c, quant_iq.c */
     X(IQ2_XXS, 8, 8, uint64_t, 64, IQ2) X(IQ2_XS, 9, 8, uint64_t, 64, IQ2) X(IQ2_S, 10, 8, uint64_t, 64, IQ2)         \
     X(IQ1, 11, 8, uint64_t, 16, IQ1) X(IQ3_XXS, 8, 4, uint32_t, 64, IQ3_XXS) X(IQ3_S, 9, 4, uint32_t, 16, IQ3_S)
 #define X(name, bits, columns, type, lift, value)                                                                     \
+    enum { QUANT_BITS_##name = bits, QUANT_COLUMNS_##name = columns, QUANT_LIFT_##name = lift };                      \
     extern type    QUANT_ROW_##name[1 << (bits)];                                                                     \
     extern uint8_t QUANT_HALF_##name[2 << (bits)], QUANT_NUMBER_##name[64];
 QUANT_GRIDS(X)

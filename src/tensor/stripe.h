@@ -56,7 +56,12 @@ static inline StripeForm stripe_form(Dtype t)
     }
 }
 
-static inline int stripe_cols(Dtype t) { return t == DT_F8_E4M3 ? 4 : dtype_info(t)->block; } /* of a block */
+/* columns of a block; of float types the compiler is to know them */
+static inline int stripe_cols(Dtype t)
+{
+    if (t == DT_F8_E4M3) return 4;
+    return t == DT_F32 || t == DT_F16 || t == DT_BF16 ? 1 : dtype_info(t)->block;
+}
 
 /* The place in its stripe of word w of a block, counted from the first that is not odd. */
 static inline int stripe_place(Dtype t, int w)
