@@ -432,9 +432,10 @@ enum { CACHE_LAYERS = 4 };
 static void bench_cached(const CacheShape *s)
 {
     int       dv = s->dv ? s->dv : 512, T = s->seqs * s->n, per = s->H / s->G > 32 ? 32 : s->H / s->G, pages = (s->past + s->n + KV_PAGE - 1) / KV_PAGE;
-    size_t    keys = kv_bytes(s->type, (size_t)(KV_PAGE * s->G * s->dk)), layer = keys + kv_bytes(s->type, (size_t)(KV_PAGE * s->G * s->dv));
-    size_t    page = CACHE_LAYERS * layer, total = page * (size_t)(pages * s->seqs), qn = (size_t)(T * s->H * s->dk), on = (size_t)(T * s->H * dv);
-    uint8_t  *base = mem_pages(total);
+    Kv        kv = {.type = s->type, .n_layer = CACHE_LAYERS, .key_cols = s->G * s->dk, .val_cols = s->G * s->dv, .heads = s->G};
+    size_t    keys = kv_bytes(s->type, (size_t)(KV_PAGE * s->dk)), qn = (size_t)(T * s->H * s->dk), on = (size_t)(T * s->H * dv);
+    size_t    total = kv_layout(&kv) ? kv_room(&kv, pages * s->seqs) : 0;
+    uint8_t  *base = kv.base = mem_pages(total);
     AttnArgs  a[CACHE_LAYERS];
     KeySpan  *span = calloc((size_t)(CACHE_LAYERS * s->seqs), sizeof *span);
     const void **ptr = calloc((size_t)(CACHE_LAYERS * s->seqs * pages) * 2, sizeof *ptr);
@@ -442,14 +443,14 @@ static void bench_cached(const CacheShape *s)
     Times     t = {.n = 0};
     Rng       r = {7, 0, 0};
     Span      best;
-    double    pairs = 0, gbyte = (double)layer * pages * s->seqs * 1e-9, gflop;
+    double    pairs = 0, gbyte = (double)kv.page_bytes / CACHE_LAYERS * pages * s->seqs * 1e-9, gflop;
     if (!base || !span || !ptr || !item) exit(1);
     for (size_t i = 0; i + 4 <= total; i += 4) { /* halves and numbers that are small whatever type they are read as */
         uint32_t x = (rng_u32(&r) & 0x83ff83ff) | 0x30003000;
         memcpy(base + i, &x, 4);
     }
     a[0] = (AttnArgs){.q = floats(qn), .q_row = s->H * s->dk, .q_head = s->dk, .H = s->H, .G = s->G, .dk = s->dk, .dv = dv, .scale = 0.1f,
-                      .n_span = s->seqs, .type = s->type, .paged = true, .v_in_k = !s->dv, .out = floats(on), .out_row = s->H * dv,
+                      .n_span = s->seqs, .type = s->type, .paged = true, .v_in_k = !s->dv, .head_step = kv_head_step(&kv), .out = floats(on), .out_row = s->H * dv,
                       .tile = 64 / per, .heads = per, .item = item};
     for (int l = 0; l < CACHE_LAYERS; l++) {
         a[l] = a[0];
@@ -457,7 +458,7 @@ static void bench_cached(const CacheShape *s)
         for (int i = 0; i < s->seqs; i++, ptr += 2 * pages) {
             span[l * s->seqs + i] = (KeySpan){i * s->n, s->n, s->past, ptr, ptr + pages};
             for (int p = 0; p < pages; p++) {
-                ptr[p] = base + (size_t)(i * pages + p) * page + (size_t)l * layer;
+                ptr[p] = kv_part(&kv, i * pages + p, l);
                 ptr[pages + p] = s->dv ? (const char *)ptr[p] + keys : ptr[p];
             }
         }

@@ -252,7 +252,7 @@ static void test_q8_size(void **state)
     for (int latent = 0; latent < 2; latent++) {
         Model *q = wide_model(latent, DT_Q8_0), *f = wide_model(latent, DT_F16);
         size_t row = (size_t)q->kv_shape.key_cols + (size_t)q->kv_shape.val_cols;
-        assert_int_equal(q->kv_shape.layer_bytes, (KV_PAGE * row / 32 * 34 + 63) / 64 * 64);
+        assert_int_equal(q->kv_shape.page_bytes, (size_t)q->kv_shape.n_layer * KV_PAGE * row / 32 * 34);
         assert_int_equal(kvcache_bytes(q, 10) * 64, kvcache_bytes(f, 10) * 34);
         model_free(q);
         model_free(f);

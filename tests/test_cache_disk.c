@@ -350,7 +350,7 @@ static void rewrite(int what)
     aha_error   e = {0};
     WeightFile *f;
     TensorInfo  t[4];
-    static const char *const NAME[] = {"token", "parent", "page", "check"}, *const KEY[] = {"format", "version", "aha", "model", "arch", "isa", "kv_type", "activations", "form", "draft", "layers", "columns"};
+    static const char *const NAME[] = {"token", "parent", "page", "check"}, *const KEY[] = {"format", "version", "aha", "model", "arch", "isa", "kv_type", "activations", "form", "draft", "layers", "columns", "heads"};
     const char *meta[2 * ARRAY_LEN(KEY) + 1] = {0};
     void       *copy[4];
     ASSERT_OK(weights_open(&f, g_path, &e), e);
@@ -384,7 +384,7 @@ static void test_wrong_numbers(void **state)
     } WANT[] = {
         {AHA_ERR_FORMAT, "page 1 follows page 1"}, {AHA_ERR_FORMAT, "page 2 follows page -2"}, {AHA_ERR_FORMAT, "page 0 follows page 2147483647"},
         {AHA_ERR_FORMAT, "page 1 has token -1"}, {AHA_ERR_FORMAT, "page 3 has token 1048576"}, {AHA_ERR_FORMAT, "tensor token: expected I32 [8, 32]"},
-        {AHA_ERR_UNSUPPORTED, "version 3, this engine has 4"}, {AHA_ERR_FORMAT, "lacks format"}, {AHA_ERR_FORMAT, "page 1 of 4 is damaged"},
+        {AHA_ERR_UNSUPPORTED, "version 3, this engine has 5"}, {AHA_ERR_FORMAT, "lacks format"}, {AHA_ERR_FORMAT, "page 1 of 4 is damaged"},
         {AHA_ERR_FORMAT, "tensor check: expected U8 [4, 8]"}, {AHA_ERR_FORMAT, "tensor check"},
     };
     Model  *m = wide_model(false, DT_F16);

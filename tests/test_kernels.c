@@ -322,12 +322,13 @@ static const void **pages_cached(const AttnArgs *a, int len, int heads, int cols
     size_t       head = kv_bytes(a->type, (size_t)(KV_PAGE * cols));
     for (int i = 0; i < n; i++) {
         int      rows = len - i * KV_PAGE < KV_PAGE ? len - i * KV_PAGE : KV_PAGE;
-        uint8_t *page = guarded((size_t)heads * head);
-        memset(page, 0xff, (size_t)heads * head);
+        size_t   bytes = (size_t)(heads - 1) * a->head_step + head;
+        uint8_t *page = guarded(bytes);
+        memset(page, 0xff, bytes);
         for (int h = 0; h < heads; h++)
             for (int j = 0; j < rows; j++)
                 for (int d = 0; d < cols; d++) {
-                    uint8_t *at = page + (size_t)h * head + (a->type == DT_Q8_0 ? d / KV_Q8_COLS * KV_Q8_BLOCK : 0);
+                    uint8_t *at = page + (size_t)h * a->head_step + (a->type == DT_Q8_0 ? d / KV_Q8_COLS * KV_Q8_BLOCK : 0);
                     int64_t  to = keys ? kv_key_at(a->type, j, d) : kv_val_at(a->type, cols, j, d);
                     if (a->type != DT_Q8_0) fill_typed(a->type, at + to * (a->type == DT_F32 ? 4 : 2), 1, kind);
                     else at[to] = (uint8_t)rng_u32(&rnd);
@@ -368,6 +369,7 @@ static AttnCase attn_case(NumKind kind, bool backward)
     a->type = cached ? type : DT_F32;
     a->paged = cached;
     a->v_in_k = in_k;
+    a->head_step = kv_bytes(a->type, (size_t)(KV_PAGE * (dk > dv ? dk : dv))) + 64 * (size_t)pick(0, 2);
     a->q_head = dk + (G == 1 || cached ? pick(0, 3) : 0);
     a->q_row = H * a->q_head + pick(0, 3);
     a->key_row = G * dk + pick(0, 3);

@@ -238,7 +238,7 @@ static void test_edges(void **state)
 /* ---- pages ---- */
 static KvCache *cache_new(int pages)
 {
-    Model     m = {.kv_shape = {.type = DT_F32, .n_layer = 1, .key_cols = 1}};
+    Model     m = {.kv_shape = {.type = DT_F32, .n_layer = 1, .key_cols = 1, .heads = 1}};
     aha_error e = {0};
     KvCache  *k;
     assert_true(kv_layout(&m.kv_shape));

@@ -177,7 +177,7 @@ void model_reads(ModelReads *r, const Model *m)
 {
     const Config *c = &m->cfg;
     double        of_type[DT_COUNT] = {0};
-    *r = (ModelReads){.kv_position = (double)m->kv_shape.layer_bytes / KV_PAGE * c->n_layer};
+    *r = (ModelReads){.kv_position = (double)(m->kv_shape.part_bytes * (size_t)m->kv_shape.heads) / KV_PAGE * c->n_layer};
     for (int i = 0; i < m->n_weight; i++) {
         const Weight *w = m->weight[i];
         double        bytes = read_bytes(w), n = (double)w->rows * w->cols;

@@ -148,7 +148,7 @@ static Part keys_part(const AttnArgs *a, const Pairs *p, int j, int keys, const 
 {
     const char *page = p->span->key[j];
     if (a->paged) {
-        const char *at = page + kv_bytes(a->type, (size_t)p->kg * (size_t)a->dk * KV_PAGE);
+        const char *at = page + (size_t)p->kg * a->head_step;
         return (Part){.type = a->type, .at = at, .step = KV_PAGE, .ahead = part_ahead(p, p->span->key, j)};
     }
     transpose_rows((const float *)(const void *)page + (int64_t)p->kg * a->dk, a->key_row, keys, a->dk, w->kt, KV_PAGE);
@@ -157,7 +157,7 @@ static Part keys_part(const AttnArgs *a, const Pairs *p, int j, int keys, const 
 
 static Part values_part(const AttnArgs *a, const Pairs *p, int j, int keys, const AttnWork *w)
 {
-    const char *page = p->span->val[j], *at = page + kv_bytes(a->type, (size_t)p->kg * (size_t)(a->v_in_k ? a->dk : a->dv) * KV_PAGE);
+    const char *page = p->span->val[j], *at = page + (size_t)p->kg * a->head_step;
     Part        v = {.type = a->type, .at = (const char *)w->vb, .step = w->v_cols, .factor = at};
     if (!a->paged)
         widen_rows(DT_F32, (const float *)(const void *)page + (int64_t)p->kg * a->dv, a->val_row, keys, a->dv, w->vb, w->v_cols);

@@ -116,7 +116,7 @@ REF(kv_store)
     for (int64_t r = i0; r < i1; r++)
         for (int c = 0; c < a->cols; c += a->head) {
             const real *x = &a->x[r * a->x_row + c];
-            uint8_t    *at = (uint8_t *)a->dst[r] + kv_bytes(a->to, (size_t)c * KV_PAGE);
+            uint8_t    *at = (uint8_t *)a->dst[r] + (size_t)(c / a->head) * a->head_step;
             int         j = a->pos[r] % KV_PAGE;
             if (a->to == DT_Q8_0)
                 for (int d = 0; d < a->head; d += KV_Q8_COLS) page_q8(at + d / KV_Q8_COLS * KV_Q8_BLOCK, x + d, j, a->keys);

@@ -11,27 +11,24 @@ typedef struct Item { /* one query row's view of its keys */
 } Item;
 
 /* a page's part of a head, and its block of column d */
-static const uint8_t *head_at(const AttnArgs *a, const void *page, int g, int cols)
+static const uint8_t *head_at(const AttnArgs *a, const void *page, int g) { return (const uint8_t *)page + (size_t)g * a->head_step; }
+static const uint8_t *block_at(const AttnArgs *a, const void *page, int g, int d)
 {
-    return (const uint8_t *)page + kv_bytes(a->type, (size_t)g * (size_t)cols * KV_PAGE);
-}
-static const uint8_t *block_at(const AttnArgs *a, const void *page, int g, int cols, int d)
-{
-    return head_at(a, page, g, cols) + d / KV_Q8_COLS * KV_Q8_BLOCK;
+    return head_at(a, page, g) + d / KV_Q8_COLS * KV_Q8_BLOCK;
 }
 static real factor_at(const uint8_t *block, int j) { return ref_load(DT_F16, block, j % KV_PAGE); }
 
 static real key_at(const AttnArgs *a, const Item *it, int j, int d)
 {
     const void *page = it->span->key[j / KV_PAGE];
-    if (a->paged) return ref_load(a->type, head_at(a, page, it->g, a->dk), kv_key_at(a->type, j % KV_PAGE, d));
+    if (a->paged) return ref_load(a->type, head_at(a, page, it->g), kv_key_at(a->type, j % KV_PAGE, d));
     return ((const real *)page)[(j % KV_PAGE) * a->key_row + (int64_t)it->g * a->dk + d];
 }
 static real val_at(const AttnArgs *a, const Item *it, int j, int d)
 {
     const void *page = it->span->val[j / KV_PAGE];
     if (a->paged && a->v_in_k) return key_at(a, it, j, d);
-    if (a->paged) return ref_load(a->type, head_at(a, page, it->g, a->dv), kv_val_at(a->type, a->dv, j % KV_PAGE, d));
+    if (a->paged) return ref_load(a->type, head_at(a, page, it->g), kv_val_at(a->type, a->dv, j % KV_PAGE, d));
     return ((const real *)page)[(j % KV_PAGE) * a->val_row + (int64_t)it->g * a->dv + d];
 }
 
@@ -51,7 +48,7 @@ static real score_q8(const AttnArgs *a, const Item *it, int j)
 {
     real sum = 0;
     for (int d0 = 0; d0 < a->dk; d0 += KV_Q8_COLS) {
-        const uint8_t *block = block_at(a, it->span->key[j / KV_PAGE], it->g, a->dk, d0);
+        const uint8_t *block = block_at(a, it->span->key[j / KV_PAGE], it->g, d0);
         int32_t        n = 0;
         for (int d = d0; d < d0 + KV_Q8_COLS; d++)
             n += (it->block[d0 / KV_Q8_COLS].times * it->high[d] + it->low[d]) * (int8_t)block[kv_key_at(DT_Q8_0, j % KV_PAGE, d)];
@@ -71,7 +68,7 @@ static real weighted(const AttnArgs *a, const Item *it, int j0, int n, const rea
 static void weighted_q8(const AttnArgs *a, const Item *it, int j0, int n, const real *s, real big, real inv, int d0,
                         real *out)
 {
-    const uint8_t *block = block_at(a, it->span->val[j0 / KV_PAGE], it->g, a->v_in_k ? a->dk : a->dv, d0);
+    const uint8_t *block = block_at(a, it->span->val[j0 / KV_PAGE], it->g, d0);
     real           most = 0, none = 0, unit, f;
     int16_t        w[KV_PAGE];
     for (int j = 0; j < n; j++) {

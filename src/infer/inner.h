@@ -26,9 +26,11 @@ int      kvcache_registered(const KvCache *k, int32_t *id);
 typedef struct KvPage {
     uint64_t       serial, parent; /* parent 0: a first page */
     const int32_t *token;          /* [KV_PAGE] */
-    uint8_t       *data;           /* [page_bytes] */
 } KvPage;
 KvPage   kvcache_page(const KvCache *k, int32_t id);
+/* a page's parts, one behind the other, layers slowest: page_bytes */
+void     kvcache_read(const KvCache *k, int32_t id, uint8_t *to);
+void     kvcache_write(KvCache *k, int32_t id, const uint8_t *from);
 /* lost is called, with the number of a registered page, before it can no longer be found.  false: somebody else is. */
 bool     kvcache_watch(KvCache *k, void (*lost)(void *user, int32_t page), void *user);
 void     kvcache_unwatch(KvCache *k, const void *user); /* if it is this one's watch */

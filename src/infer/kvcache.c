@@ -31,8 +31,8 @@ struct KvCache {
 
 size_t kvcache_bytes(const Model *m, int n_pages)
 {
-    size_t bytes;
-    return size_mul(m->kv_shape.page_bytes, (size_t)(n_pages > 0 ? n_pages : 0), &bytes) ? bytes : SIZE_MAX;
+    Kv kv = m->kv_shape;
+    return kv_room(&kv, n_pages > 0 ? n_pages : 0);
 }
 
 static uint64_t fingerprint_of(const Kv *kv)
@@ -79,7 +79,7 @@ int kvcache_new_dry(KvCache **out, const Model *m, int n_pages, aha_error *e)
     KvCache *k = *out = mem_zalloc(1, sizeof *k);
     if (!k) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for a key cache");
     k->kv = m->kv_shape;
-    k->kv.n_pages = n_pages;
+    kv_room(&k->kv, n_pages);
     return 0;
 }
 
@@ -90,7 +90,7 @@ int kvcache_new(KvCache **out, const Model *m, int n_pages, aha_error *e)
     *out = NULL;
     if (!k) return error_set(e, AHA_ERR_NOMEM, "cannot get memory for a key cache");
     k->kv = m->kv_shape;
-    k->kv.n_pages = n_pages;
+    kv_room(&k->kv, n_pages);
     k->fingerprint = fingerprint_of(&k->kv);
     k->n_bucket = buckets_for(n_pages);
     k->page = mem_zalloc((size_t)n_pages, sizeof *k->page);
@@ -204,10 +204,22 @@ void kvcache_drop(KvCache *k, int32_t id)
         free_push(k, id);
 }
 
+/* page id's i-th part, a layer's heads side by side */
+static uint8_t *part_at(const KvCache *k, int32_t id, int i)
+{
+    return kv_part(&k->kv, id, i / k->kv.heads) + (size_t)(i % k->kv.heads) * kv_head_step(&k->kv);
+}
 void kvcache_copy(KvCache *k, int32_t to, int32_t from)
 {
-    size_t n = k->kv.page_bytes;
-    memcpy(k->kv.base + (size_t)to * n, k->kv.base + (size_t)from * n, n);
+    for (int i = 0; i < k->kv.n_layer * k->kv.heads; i++) memcpy(part_at(k, to, i), part_at(k, from, i), k->kv.part_bytes);
+}
+void kvcache_read(const KvCache *k, int32_t id, uint8_t *to)
+{
+    for (int i = 0; i < k->kv.n_layer * k->kv.heads; i++, to += k->kv.part_bytes) memcpy(to, part_at(k, id, i), k->kv.part_bytes);
+}
+void kvcache_write(KvCache *k, int32_t id, const uint8_t *from)
+{
+    for (int i = 0; i < k->kv.n_layer * k->kv.heads; i++, from += k->kv.part_bytes) memcpy(part_at(k, id, i), from, k->kv.part_bytes);
 }
 
 int kvcache_holders(const KvCache *k, int32_t id) { return k->page[id].refs; }
@@ -223,7 +235,7 @@ void kvcache_discard(KvCache *k, int32_t id)
 KvPage kvcache_page(const KvCache *k, int32_t id)
 {
     const Page *p = &k->page[id];
-    return (KvPage){p->serial, p->parent, p->token, k->kv.base + (size_t)id * k->kv.page_bytes};
+    return (KvPage){p->serial, p->parent, p->token};
 }
 
 bool kvcache_watch(KvCache *k, void (*lost)(void *user, int32_t page), void *user)

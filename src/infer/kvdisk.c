@@ -3,7 +3,7 @@
  * A safetensors file of n pages, every page behind the one that it follows:
  *   token  I32 [n, KV_PAGE]     the tokens of each page
  *   parent I32 [n]              the page that it follows, -1: none
- *   page   U8  [n, page_bytes]  keys and values as they lie in the cache
+ *   page   U8  [n, page_bytes]  keys and values: kvcache_read
  *   check  U8  [n, 8]           XXH64 of its tokens and bytes, seeded with its parent's check; last, for it is known last
  * Its metadata says for what it was computed.  Whatever differs is named and the file refused; so is one in which any byte that
  * counts is damaged.  A check tells damage, not forgery: the file is its owner's alone (0600), for who writes it decides what
@@ -16,7 +16,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-enum { TENSORS = 4, PAIRS = 12, VALUE_MAX = 32, PATH_CAP = 4096, TAG_VERSION = 4 };
+enum { TENSORS = 4, PAIRS = 13, VALUE_MAX = 32, PATH_CAP = 4096, TAG_VERSION = 5 };
 
 /* ---- what it was computed for ---- */
 typedef struct Tags {
@@ -53,6 +53,7 @@ static void tags_of(Tags *t, const Kv *kv, const KvStamp *s)
     tag(t, "draft", s->draft ? "yes" : "no");
     tag(t, "layers", "%d", kv->n_layer);
     tag(t, "columns", "%d+%d", kv->key_cols, kv->val_cols);
+    tag(t, "heads", "%d", kv->heads);
 }
 
 static int check_tags(const WeightFile *f, const char *path, const Tags *t, aha_error *e)
@@ -225,7 +226,7 @@ static int copy_page(Saving *s, int i, aha_error *e)
 {
     pthread_mutex_lock(&s->lock);
     bool there = !s->broken;
-    if (there) memcpy(s->page, s->kv->base + (size_t)s->id[i] * s->kv->page_bytes, s->kv->page_bytes);
+    if (there) kvcache_read(s->k, s->id[i], s->page);
     if (there) s->copied = i + 1;
     pthread_mutex_unlock(&s->lock);
     return there ? 0 : error_set(e, AHA_ERR_STATE, "the key cache needed a page before it was written");
@@ -305,6 +306,7 @@ typedef struct Loading {
     uint64_t      *sum;   /* [n] */
     int32_t       *id;    /* [n] held */
     bool          *ours;  /* [n] it was not there before */
+    uint8_t       *copy;  /* of a page */
     int            n_held;
 } Loading;
 
@@ -333,15 +335,15 @@ static int loading_init(Loading *l, aha_error *e)
     l->sum = mem_zalloc(n, sizeof *l->sum);
     l->id = mem_zalloc(n, sizeof *l->id);
     l->ours = mem_zalloc(n, sizeof *l->ours);
-    return l->chain && l->sum && l->id && l->ours ? 0 : error_set(e, AHA_ERR_NOMEM, "%s: no memory for a list of %zu pages", l->path, n);
+    l->copy = mem_alloc(l->kv->page_bytes);
+    return l->chain && l->sum && l->id && l->ours && l->copy ? 0 : error_set(e, AHA_ERR_NOMEM, "%s: no memory for a list of %zu pages", l->path, n);
 }
 
 /* Page i of the file, checked; when there is room for it, into a page of the cache. */
 static int load_page(Loading *l, int i, int vocab, aha_error *e)
 {
-    const uint8_t *data = l->page + (size_t)i * l->kv->page_bytes;
-    int32_t        token[KV_PAGE], parent, id;
-    uint64_t       check;
+    int32_t  token[KV_PAGE], parent, id;
+    uint64_t check;
     memcpy(token, l->token + (size_t)i * sizeof token, sizeof token);
     memcpy(&parent, l->parent + (size_t)i * sizeof parent, sizeof parent);
     memcpy(&check, l->check + (size_t)i * sizeof check, sizeof check);
@@ -349,18 +351,14 @@ static int load_page(Loading *l, int i, int vocab, aha_error *e)
     for (int t = 0; t < KV_PAGE; t++)
         if (token[t] < 0 || token[t] >= vocab)
             return error_set(e, AHA_ERR_FORMAT, "%s: page %d has token %d, expected 0 to %d", l->path, i, token[t], vocab - 1);
-    id = l->n_held == i ? kvcache_take_empty(l->k) : -1;
-    if (id >= 0) { /* copied first and checked there: the file may change under our eyes */
-        memcpy(kvcache_page(l->k, id).data, data, l->kv->page_bytes);
-        data = kvcache_page(l->k, id).data;
-    }
-    l->sum[i] = check_of(l->kv, token, data, parent < 0 ? 0 : l->sum[parent]);
-    if (l->sum[i] != check) {
-        if (id >= 0) kvcache_drop(l->k, id);
+    memcpy(l->copy, l->page + (size_t)i * l->kv->page_bytes, l->kv->page_bytes); /* first: the file may change under our eyes */
+    l->sum[i] = check_of(l->kv, token, l->copy, parent < 0 ? 0 : l->sum[parent]);
+    if (l->sum[i] != check)
         return error_set(e, AHA_ERR_FORMAT, "%s: page %d of %lld is damaged: its check is %016llx, expected %016llx", l->path, i, (long long)l->n,
                          (unsigned long long)l->sum[i], (unsigned long long)check);
-    }
+    id = l->n_held == i ? kvcache_take_empty(l->k) : -1;
     if (id < 0) return 0;
+    kvcache_write(l->k, id, l->copy);
     l->chain[i] = parent < 0 ? kvcache_root(l->k) : l->chain[parent];
     l->id[i] = kvcache_add(l->k, &l->chain[i], token, id);
     l->ours[i] = l->id[i] == id;
@@ -396,7 +394,7 @@ int kvdisk_load(KvCache *k, const char *path, const KvStamp *stamp, int vocab, i
     for (int i = 0; i < l.n && rc == 0; i++) rc = load_page(&l, i, vocab, e);
     if (rc == 0) *n = l.n_held;
     release(&l, rc == 0);
-    void *block[] = {l.chain, l.sum, l.id, l.ours};
+    void *block[] = {l.chain, l.sum, l.id, l.ours, l.copy};
     for (size_t i = 0; i < ARRAY_LEN(block); i++) mem_free(block[i]);
     weights_close(f);
     return rc;

@@ -231,7 +231,8 @@ int bind_finish(Model *m, const ModelOptions *o, aha_error *e)
     m->act_q8 = !(o && o->act_f32);
     m->kv_shape = (Kv){.type = o ? o->kv_type : DT_F32, .n_layer = c->n_layer + c->n_mtp,
                        .key_cols = mla ? c->kv_lora + c->rope_dim : c->n_kv_head * c->head_dim,
-                       .val_cols = mla ? 0 : c->n_kv_head * c->head_dim};
+                       .val_cols = mla ? 0 : c->n_kv_head * c->head_dim,
+                       .heads = mla ? 1 : c->n_kv_head};
     if (m->kv_shape.type == DT_Q8_0 && (mla ? (c->kv_lora | c->rope_dim) % KV_Q8_COLS : c->head_dim % KV_Q8_COLS))
         return error_set(e, AHA_ERR_UNSUPPORTED, mla ? "q8_0 keys are kept in blocks of %d columns, but this model's latent has %d and its rope %d: take f16 or bf16"
                                                      : "q8_0 keys and values are kept in blocks of %d columns, but this model's heads have %d: take f16 or bf16",

@@ -158,8 +158,8 @@ typedef struct SwigluArgs {
  * of a head: a factor d in f16, then 32 numbers q of 8 bits; the value is q * d.  d is max |x| / 127 rounded to f16; q is
  * x / d rounded, halves away from 0, at most 127.  A block with a number that f16's d cannot reach, or that is none, is NaN.
  *
- * A page of the cache holds KV_PAGE positions of one layer: the keys of all key heads, a head behind the other, then their values.
- * A head's keys lie by columns, its values by rows, so that both are read from end to end with nothing but them in between:
+ * A page of the cache holds KV_PAGE positions.  Of each layer and key head it has a part, the head's keys and behind them its values,
+ * which is read from end to end.  Keys lie by columns, values by rows:
  *   keys [dk][KV_PAGE], values [KV_PAGE][dv];   of Q8_0 each block of 32 columns, for all positions of the page:
  *   d [KV_PAGE] in f16 | q of keys [8][KV_PAGE][4]: columns 4i to 4i+3 side by side,
  *                      | q of values [16][32][2]: positions i and i+16 side by side, as products of integers want them */
@@ -224,7 +224,7 @@ static inline float kv_weight_unit(float x, float *inverse)
     return unit;
 }
 
-/* Where the keys of one sequence lie: page p holds positions [p*KV_PAGE, (p+1)*KV_PAGE), a row a position. */
+/* Where the keys of one sequence lie: page p holds positions [p*KV_PAGE, (p+1)*KV_PAGE). */
 typedef struct KeySpan {
     int          row0, n, pos0; /* the batch's rows of this sequence and the position of the first */
     const void **key, **val;    /* [pages] where each begins: its first head's, or in a packed batch its first row's */
@@ -249,6 +249,7 @@ typedef struct AttnArgs {
     Dtype          type;             /* of keys and values; F32 in a packed batch */
     bool           paged;            /* pages of a cache (above), else rows of a packed batch */
     bool           v_in_k;           /* the values are the first dv columns of the keys */
+    size_t         head_step;        /* of a cache: bytes from a key head's part of a page to the next one's */
     int64_t        key_row, val_row; /* packed: elements from a position to the next; key head g at + g*dk, value head at + g*dv */
     real          *out;              /* [T, H*dv] */
     int64_t        out_row;
@@ -269,7 +270,8 @@ typedef struct KvStoreArgs {
     int            cols, head;
     Dtype          to;
     bool           keys; /* else values */
-    void         **dst;  /* [rows] the page's keys or values */
+    size_t         head_step; /* as in AttnArgs */
+    void         **dst;  /* [rows] the page's keys or values of the first head */
     const int32_t *pos;  /* [rows] position in the sequence */
 } KvStoreArgs;
 /* y = x rounded to type and back (in place).  Items: rows */

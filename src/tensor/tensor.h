@@ -52,19 +52,31 @@ typedef struct Batch {
     const int16_t *adapter; /* [T] or NULL; there are none to load yet, and a batch that names one is refused */
 } Batch;
 
-/* ---- the key/value cache as ops see it (src/infer owns the pages) ---- */
+/* ---- the key/value cache as ops see it (src/infer owns the pages) ----
+ * A page has a part for each head of each layer (kernels.h).  Of `run` pages, whose numbers follow each other, the same head's parts lie
+ * side by side, and behind them the next head's: a sequence with such pages is read as one stream. */
 typedef struct Kv {
     Dtype     type;        /* F32, F16, BF16 or Q8_0 */
     int       n_layer;     /* layers with keys, draft layers included */
     int       key_cols, val_cols; /* per position and layer; val_cols 0: values are the first columns of the keys (MLA) */
-    size_t    layer_bytes; /* from a layer of a page to the next */
-    size_t    page_bytes;
+    int       heads;       /* with keys of their own, in a layer; divides both numbers of columns */
+    size_t    part_bytes;  /* of a head of a layer of a page */
+    size_t    page_bytes;  /* of all of them */
     uint8_t  *base;
-    int       n_pages;
+    int       n_pages, run;
     const int32_t *const *table; /* [S] pages of each sequence of the batch, in order */
 } Kv;
-/* layer_bytes and page_bytes from the other fields; false on overflow */
+/* part_bytes and page_bytes from the other fields; false on overflow */
 bool kv_layout(Kv *kv);
+/* Sets n_pages and run; returns the bytes from base on, SIZE_MAX on overflow: hardly more than n_pages page_bytes. */
+size_t kv_room(Kv *kv, int n_pages);
+/* from a head's part of a page to the next head's, and where a page's part of a layer's first head begins */
+static inline size_t kv_head_step(const Kv *kv) { return (size_t)kv->run * kv->part_bytes; }
+static inline uint8_t *kv_part(const Kv *kv, int32_t page, int layer)
+{
+    size_t runs = (size_t)(page / kv->run) * (size_t)kv->n_layer + (size_t)layer;
+    return kv->base + runs * (size_t)kv->heads * kv_head_step(kv) + (size_t)(page % kv->run) * kv->part_bytes;
+}
 
 /* ---- context ---- one forward (or forward and backward) at a time; not thread-safe */
 typedef struct Tape Tape;
