@@ -84,45 +84,91 @@ static void scores(const AttnWork *w, int x, int n, int dk, const Part *k)
     }
 }
 
-/* One page's step of the online softmax for mr pairs of one row from x on, which sees `seen` > 0 of its keys: s becomes exp(scale s - m),
- * 0 where nothing is seen, as shares of big if `shares`; fix exp(m before - m).  Step by step for all of them: one pair's steps
- * wait for each other. */
-static INLINE void softmax_rows(int mr, const AttnWork *w, int x, int seen, float scale, bool shares)
+/* One page's step of the online softmax for mr pairs from x on, which see the first `seen` > 0 of its keys: u and v, scores of positions 0 to
+ * 15 and 16 to 31, become exp(scale s - m), 0 where nothing is seen, as shares of big if `shares`; fix exp(m before - m).  Four pairs' steps
+ * at once: one pair's wait for each other, and their maxima are lanes of one vector.  true: fix is 1 for all of them, as it mostly is. */
+static INLINE bool softmax_step(int mr, bool whole, const AttnWork *w, int x, int seen, float scale, bool shares, v16 u[SOFTMAX_ROWS],
+                                v16 v[SOFTMAX_ROWS])
 {
     const m16 in0 = m_first(seen), in1 = m_first(seen - 16);
     const v16 none = v_set(-INFINITY), f = v_set(scale);
-    float    *s = w->s + x * KV_PAGE, by[SOFTMAX_ROWS];
-    v16       u[SOFTMAX_ROWS], v[SOFTMAX_ROWS];
+    v16       top[SOFTMAX_ROWS], was = v_load(w->m + x), now, fix;
+    _Alignas(64) float m[16], fixes[16], big[16], by[16];
     UNROLL
-    for (int i = 0; i < mr; i++) {
-        u[i] = v_pick(in0, v_mul(f, v_load(s + i * KV_PAGE)), none);
-        v[i] = v_pick(in1, v_mul(f, v_load(s + i * KV_PAGE + 16)), none);
+    for (int i = 0; i < SOFTMAX_ROWS; i++) {
+        if (i < mr) {
+            u[i] = v_mul(f, u[i]);
+            v[i] = v_mul(f, v[i]);
+            if (!whole) {
+                u[i] = v_pick(in0, u[i], none);
+                v[i] = v_pick(in1, v[i], none);
+            }
+        }
+        top[i] = i < mr ? v_max(v[i], v_max(u[i], none)) : none;
+    }
+    top[0] = v_tops(top);
+    now = v_max(top[0], was);
+    fix = v_exp(v_sub(was, now));
+    v_store(m, now);
+    v_store(fixes, fix);
+    memcpy(w->m + x, m, (size_t)mr * sizeof *m);
+    memcpy(w->fix + x, fixes, (size_t)mr * sizeof *fixes);
+    if (shares) { /* kv_weight_unit */
+        v16 y = v_add(v_mul(v_sub(top[0], now), v_set(1.44269504f)), v_set(0.5f));
+        w16 n = w_round(v_max(y, v_set(-126)));
+        w_store(big, w_shl(w_add(n, w_set(127)), 23));
+        w_store(by, w_shl(w_add(w_xor(n, w_set(-1)), w_set(128)), 23));
+        memcpy(w->big + x, big, (size_t)mr * sizeof *big);
     }
     UNROLL
     for (int i = 0; i < mr; i++) {
-        float m = w->m[x + i], top = v_top(v_max(v[i], v_max(u[i], none))), m1 = top > m ? top : m;
-        w->m[x + i] = m1;
-        w->fix[x + i] = m1 == m ? 1 : r_exp(m - m1); /* mostly 1, which exp(0) is */
-        if (shares) w->big[x + i] = kv_weight_unit(top - m1, &by[i]);
-    }
-    UNROLL
-    for (int i = 0; i < mr; i++) {
-        v16    m = v_set(w->m[x + i]);
+        v16    now1 = v_set(m[i]);
         float *l = w->l + (x + i) * 16;
-        u[i] = v_pick(in0, v_exp(v_sub(u[i], m)), v_zero());
-        v[i] = v_pick(in1, v_exp(v_sub(v[i], m)), v_zero());
-        v_store(l, v_fma(v_load(l), v_set(w->fix[x + i]), v_add(u[i], v[i])));
-        v_store(s + i * KV_PAGE, shares ? v_mul(u[i], v_set(by[i])) : u[i]);
-        v_store(s + i * KV_PAGE + 16, shares ? v_mul(v[i], v_set(by[i])) : v[i]);
+        u[i] = v_exp(v_sub(u[i], now1));
+        v[i] = v_exp(v_sub(v[i], now1));
+        if (!whole) {
+            u[i] = v_pick(in0, u[i], v_zero());
+            v[i] = v_pick(in1, v[i], v_zero());
+        }
+        v_store(l, v_fma(v_load(l), v_set(fixes[i]), v_add(u[i], v[i])));
+        if (shares) {
+            u[i] = v_mul(u[i], v_set(by[i]));
+            v[i] = v_mul(v[i], v_set(by[i]));
+        }
     }
+    return (w_above(w_xor(w_bits(fix), w_bits(v_set(1))), 0) & ((1u << mr) - 1)) == 0;
 }
-static void softmax_page(const AttnArgs *a, const Pairs *p, const AttnWork *w, int x, int j0, int keys)
+static INLINE bool softmax_rows(int mr, bool whole, const AttnWork *w, int x, int seen, float scale, bool shares)
 {
-    while (x < p->n) {
-        int seen = pair_sees(p, x, j0, keys), end = min_int(p->n, x + p->per - x % p->per);
-        for (; x + SOFTMAX_ROWS <= end; x += SOFTMAX_ROWS) softmax_rows(SOFTMAX_ROWS, w, x, seen, a->scale, a->type == DT_Q8_0);
-        for (; x < end; x++) softmax_rows(1, w, x, seen, a->scale, a->type == DT_Q8_0);
+    float *s = w->s + x * KV_PAGE;
+    v16    u[SOFTMAX_ROWS], v[SOFTMAX_ROWS];
+    bool   same;
+    UNROLL
+    for (int i = 0; i < mr; i++) u[i] = v_load(s + i * KV_PAGE), v[i] = v_load(s + i * KV_PAGE + 16);
+    same = softmax_step(mr, whole, w, x, seen, scale, shares, u, v);
+    UNROLL
+    for (int i = 0; i < mr; i++) v_store(s + i * KV_PAGE, u[i]), v_store(s + i * KV_PAGE + 16, v[i]);
+    return same;
+}
+static INLINE bool softmax_pairs(bool whole, const AttnWork *w, int x, int end, int seen, float scale, bool shares)
+{
+    bool same = true;
+    for (; x + SOFTMAX_ROWS <= end; x += SOFTMAX_ROWS) same &= softmax_rows(SOFTMAX_ROWS, whole, w, x, seen, scale, shares);
+    if (x + 2 <= end) same &= softmax_rows(2, whole, w, x, seen, scale, shares), x += 2;
+    if (x < end) same &= softmax_rows(1, whole, w, x, seen, scale, shares);
+    return same;
+}
+/* of all pairs from x on; false: some are to be multiplied with their fix */
+static bool softmax_page(const AttnArgs *a, const Pairs *p, const AttnWork *w, int x, int j0, int keys)
+{
+    bool same = true;
+    for (int end; x < p->n; x = end) {
+        int seen = pair_sees(p, x, j0, keys);
+        end = seen == KV_PAGE ? p->n : min_int(p->n, x + p->per - x % p->per); /* later rows see as much */
+        same &= seen == KV_PAGE ? softmax_pairs(true, w, x, end, seen, a->scale, a->type == DT_Q8_0)
+                                : softmax_pairs(false, w, x, end, seen, a->scale, a->type == DT_Q8_0);
     }
+    return same;
 }
 
 /* ---- values ---- */
@@ -184,16 +230,57 @@ static INLINE void value_all(Dtype t, const AttnArgs *a, const Pairs *p, const A
     }
 }
 
-static void values(const AttnArgs *a, const Pairs *p, const AttnWork *w, int x, int j0, int keys, const Part *part)
+/* same: every fix is 1 */
+static void values(const AttnArgs *a, const Pairs *p, const AttnWork *w, int x, int j0, int keys, bool same, const Part *part)
 {
     switch (part->type) {
     case DT_F16: value_all(DT_F16, a, p, w, x, j0, keys, part); break;
     case DT_BF16: value_all(DT_BF16, a, p, w, x, j0, keys, part); break;
     case DT_Q8_0:
-        if (part->coded) value_q8(true, a, p, w, x, j0, keys, part);
-        else value_q8(false, a, p, w, x, j0, keys, part);
+        if (part->coded) value_q8(true, a, p, w, x, j0, keys, same, part);
+        else value_q8(false, a, p, w, x, j0, keys, same, part);
         break;
     default: value_all(DT_F32, a, p, w, x, j0, keys, part); break;
+    }
+}
+
+/* Page j of Q8_0, which the four queries of a key head see whole: what generating a token mostly is.  Scores stay in registers, for Zen 4
+ * stores where it multiplies (366 ns a page in its caches instead of 393); what the values' factors are is found out while scores wait. */
+static void attend_four(const AttnArgs *a, const Pairs *p, const AttnWork *w, int j)
+{
+    enum { MR = SOFTMAX_ROWS };
+    Part      k = keys_part(a, p, j, KV_PAGE, w), part = values_part(a, p, j, KV_PAGE, w);
+    QueryTile q = query_tile(w, 0, a->dk);
+    v16       s0[MR], s1[MR];
+    Shares    f[ATTN_BLOCKS];
+    bool      same;
+    UNROLL
+    for (int i = 0; i < KV_PAGE; i += GEMM_NR) {
+        v16 sum[GEMM_MR][GEMM_NV];
+        score_q8_sums(MR, &q, &k, i, k.ahead, sum);
+        UNROLL
+        for (int m = 0; m < MR; m++) {
+            if (i == 0) s0[m] = sum[m][0];
+            if (i + GEMM_NR == KV_PAGE) s1[m] = sum[m][GEMM_NV - 1];
+        }
+    }
+    shares_of(ATTN_BLOCKS, true, part.factor, KV_PAGE, f);
+    same = softmax_step(MR, true, w, 0, KV_PAGE, a->scale, true, s0, s1);
+    for (int d = 0; d < a->dv; d += KV_Q8_COLS) {
+        int         i = d / KV_Q8_COLS % ATTN_BLOCKS;
+        const char *block = part.factor + d / KV_Q8_COLS * KV_Q8_BLOCK;
+        if (i == 0) {
+            if (d > 0) shares_of(ATTN_BLOCKS, true, block, KV_PAGE, f);
+            UNROLL
+            for (int n = 0; n < ATTN_BLOCKS; n++) v_store(w->unit + n * w->unit_row, v_mul(v_load(w->big), v_set(f[n].unit)));
+        }
+        UNROLL
+        for (int m = 0; m < MR; m++) w_store(w->w + (i * w->rp + m) * 16, weights_pairs(s0[m], s1[m], f + i));
+        __builtin_prefetch(block + part.ahead, 0, 2);
+        UNROLL
+        for (int v = 0; v < KV_Q8_COLS; v += GEMM_NR)
+            value_q8_rows(true, MR, w->w + i * w->rp * 16, w->unit + i * w->unit_row, same ? NULL : w->fix, block + KV_Q8_NUMBERS + 2 * v, part.step,
+                          part.ahead, w->out, d + v);
     }
 }
 
@@ -201,20 +288,25 @@ static void attend_tile(const AttnArgs *a, const Pairs *p, float *mem)
 {
     AttnWork w = work_of(a, p, mem);
     int      last = p->pos + p->rows - 1;
+    bool     four = p->n == SOFTMAX_ROWS && p->rows == 1 && a->type == DT_Q8_0 && !a->v_in_k && a->dv % (ATTN_BLOCKS * KV_Q8_COLS) == 0;
     pack_queries(a, p, &w);
-    for (int x = 0; x < w.rp; x++) w.m[x] = -INFINITY;
+    for (int x = 0; x < w.rp; x++) w.m[x] = -INFINITY, w.big[x] = 0;
     memset(w.l, 0, (size_t)w.rp * 16 * sizeof *w.l);
     for (int x = 0; x < p->n; x++) {
         w.out[x] = a->out + pair_at(p, x, a->out_row, a->dv);
         memset(w.out[x], 0, (size_t)a->dv * sizeof(float));
     }
     for (int j0 = 0; j0 <= last; j0 += KV_PAGE) {
+        if (four && last + 1 - j0 >= KV_PAGE) {
+            attend_four(a, p, &w, j0 / KV_PAGE);
+            continue;
+        }
         int  keys = min_int(KV_PAGE, last + 1 - j0), x0 = max_int(0, j0 - p->pos) * p->per; /* the first pair that sees one of them */
         Part part = keys_part(a, p, j0 / KV_PAGE, keys, &w);
         scores(&w, x0, p->n, a->dk, &part);
-        softmax_page(a, p, &w, x0, j0, keys);
+        bool same = softmax_page(a, p, &w, x0, j0, keys);
         part = values_part(a, p, j0 / KV_PAGE, keys, &w);
-        values(a, p, &w, x0, j0, keys, &part);
+        values(a, p, &w, x0, j0, keys, same, &part);
     }
     for (int x = 0; x < p->n; x++) {
         float *o = w.out[x], l = v_sum(v_load(w.l + x * 16));

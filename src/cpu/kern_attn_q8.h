@@ -34,8 +34,8 @@ static INLINE void score_q8_block(int mr, const int8_t *q, int dk, const char *b
     UNROLL
     for (int c = 0; c < KV_Q8_COLS; c += 4, b += 4 * KV_PAGE) {
         w16 bv[GEMM_NV];
-        if (ahead)
-            for (int i = 0; i < 64 * GEMM_NV; i += 64) __builtin_prefetch(b + ahead + i, 0, 2);
+        UNROLL
+        for (int i = 0; i < 64 * GEMM_NV; i += 64) __builtin_prefetch(b + ahead + i, 0, 2);
         UNROLL
         for (int v = 0; v < GEMM_NV; v++) bv[v] = w_bytes(b + 64 * v);
         UNROLL
@@ -60,37 +60,42 @@ static __attribute__((noinline)) void score_q8_low(int mr, const QueryTile *q, i
     }
 }
 
+/* sum[m] = q[m] . keys of GEMM_NR positions from j on */
+static INLINE void score_q8_sums(int mr, const QueryTile *q, const Part *k, int j, int64_t ahead, v16 sum[GEMM_MR][GEMM_NV])
+{
+    const int blocks = q->dk / KV_Q8_COLS;
+    tile_clear(mr, GEMM_NV, sum);
+    for (int i = 0; i < blocks; i++) {
+        const char *block = k->at + (int64_t)i * KV_Q8_BLOCK, *b = block + KV_Q8_NUMBERS + 4 * j;
+        w16         acc[GEMM_MR][GEMM_NV];
+        if (ahead) __builtin_prefetch(block + ahead, 0, 2);
+        UNROLL
+        for (int m = 0; m < mr; m++) {
+            UNROLL
+            for (int v = 0; v < GEMM_NV; v++) acc[m][v] = w_set(q->block[m * blocks + i].high);
+        }
+        score_q8_block(mr, q->high + i * KV_Q8_COLS, q->dk, b, ahead, acc);
+        if (__builtin_expect(q->fine[i], 0)) {
+            w16 both[GEMM_MR][GEMM_NV];
+            memcpy(both, acc, sizeof both);
+            score_q8_low(mr, q, i, b, both);
+            memcpy(acc, both, sizeof acc);
+        }
+        UNROLL
+        for (int v = 0; v < GEMM_NV; v++) {
+            v16 factor = v_load_t(DT_F16, block, j + 16 * v);
+            UNROLL
+            for (int m = 0; m < mr; m++)
+                sum[m][v] = v_fma(w_float(acc[m][v]), v_mul(factor, v_set(q->block[m * blocks + i].d)), sum[m][v]);
+        }
+    }
+}
 /* s[m][KV_PAGE] = q[m] . keys */
 static INLINE void score_q8_rows(int mr, const QueryTile *q, const Part *k, int64_t ahead, float *s)
 {
-    const int blocks = q->dk / KV_Q8_COLS;
     for (int j = 0; j < KV_PAGE; j += GEMM_NR) {
         v16 sum[GEMM_MR][GEMM_NV];
-        tile_clear(mr, GEMM_NV, sum);
-        for (int i = 0; i < blocks; i++) {
-            const char *block = k->at + (int64_t)i * KV_Q8_BLOCK, *b = block + KV_Q8_NUMBERS + 4 * j;
-            w16         acc[GEMM_MR][GEMM_NV];
-            if (ahead) __builtin_prefetch(block + ahead, 0, 2);
-            UNROLL
-            for (int m = 0; m < mr; m++) {
-                UNROLL
-                for (int v = 0; v < GEMM_NV; v++) acc[m][v] = w_set(q->block[m * blocks + i].high);
-            }
-            score_q8_block(mr, q->high + i * KV_Q8_COLS, q->dk, b, ahead, acc);
-            if (__builtin_expect(q->fine[i], 0)) {
-                w16 both[GEMM_MR][GEMM_NV];
-                memcpy(both, acc, sizeof both);
-                score_q8_low(mr, q, i, b, both);
-                memcpy(acc, both, sizeof acc);
-            }
-            UNROLL
-            for (int v = 0; v < GEMM_NV; v++) {
-                v16 factor = v_load_t(DT_F16, block, j + 16 * v);
-                UNROLL
-                for (int m = 0; m < mr; m++)
-                    sum[m][v] = v_fma(w_float(acc[m][v]), v_mul(factor, v_set(q->block[m * blocks + i].d)), sum[m][v]);
-            }
-        }
+        score_q8_sums(mr, q, k, j, ahead, sum);
         UNROLL
         for (int m = 0; m < mr; m++) {
             UNROLL
@@ -98,11 +103,15 @@ static INLINE void score_q8_rows(int mr, const QueryTile *q, const Part *k, int6
         }
     }
 }
+static QueryTile query_tile(const AttnWork *w, int x, int dk)
+{
+    return (QueryTile){w->high + (int64_t)x * dk, w->low + (int64_t)x * dk, w->block + x * (dk / KV_Q8_COLS), w->fine, dk};
+}
 static void score_q8(const AttnWork *w, int x, int n, int dk, const Part *k)
 {
     int64_t ahead = k->ahead;
     for (int mr; x < n; x += mr, ahead = 0) {
-        QueryTile q = {w->high + (int64_t)x * dk, w->low + (int64_t)x * dk, w->block + x * (dk / KV_Q8_COLS), w->fine, dk};
+        QueryTile q = query_tile(w, x, dk);
         switch (mr = attn_rows(n - x)) {
 #define ROWS(r)                                                                                                       \
     case r: score_q8_rows(r, &q, k, ahead, w->s + x * KV_PAGE); break;
@@ -113,33 +122,59 @@ static void score_q8(const AttnWork *w, int x, int n, int dk, const Part *k)
 }
 
 /* ---- values ---- */
-/* A block's factors as shares of the largest of those that a pair sees, times 32767. */
+/* A block's factors times 2^14 / D, D being the power of two of the largest that a pair sees, and D / 2^14; NaN where a factor is infinite or
+ * none. */
 typedef struct Shares {
     v16   a, b; /* positions 0 to 15, 16 to 31 */
-    float unit, none; /* the largest / 32767; NaN where one is infinite or none */
+    float unit;
 } Shares;
-static INLINE Shares shares_of(const char *block, int seen)
+/* of n blocks: what one waits for, the others do at the same time */
+static INLINE void shares_of(int n, bool whole, const char *block, int seen, Shares *f)
 {
-    v16     a = v_pick(m_first(seen), v_load_t(DT_F16, block, 0), v_zero()), b = v_pick(m_first(seen - 16), v_load_t(DT_F16, block, 16), v_zero());
-    int32_t bits = w_largest(w_max(w_bits(v_abs(a)), w_bits(v_abs(b)))); /* infinity and NaN are larger than any number */
-    float   most = 0, f;
-    bool    good = bits < 0x7f800000;
-    if (good) memcpy(&most, &bits, sizeof most);
-    f = most > 0 ? 32767 / most : 0;
-    return (Shares){v_mul(a, v_set(f)), v_mul(b, v_set(f)), most / 32767, good ? 0 : NAN};
+    w16 most[ATTN_BLOCKS], bits, d;
+    _Alignas(64) float up[16], unit[16];
+    UNROLL
+    for (int i = 0; i < ATTN_BLOCKS; i++) most[i] = w_zero();
+    UNROLL
+    for (int i = 0; i < n; i++) {
+        f[i].a = v_load_t(DT_F16, block + i * KV_Q8_BLOCK, 0);
+        f[i].b = v_load_t(DT_F16, block + i * KV_Q8_BLOCK, 16);
+        if (!whole) {
+            f[i].a = v_pick(m_first(seen), f[i].a, v_zero());
+            f[i].b = v_pick(m_first(seen - 16), f[i].b, v_zero());
+        }
+        most[i] = w_max(w_bits(v_abs(f[i].a)), w_bits(v_abs(f[i].b))); /* infinity and NaN are larger than any number */
+    }
+    bits = w_largests(most);
+    d = w_and(w_max(bits, w_bits(v_set(0x1p-24f))), w_bits(v_set(INFINITY)));
+    w_store(up, w_add(w_xor(d, w_set(-1)), w_set((int32_t)((2 * 127 + 14) << 23u) + 1)));
+    w_store(unit, w_add(d, w_set(-(14 << 23))));
+    for (uint32_t bad = w_above(bits, 0x7f7fffff) & 0xf, i = 0; bad; bad >>= 1, i++)
+        if (bad & 1) unit[i] = NAN;
+    UNROLL
+    for (int i = 0; i < n; i++) {
+        f[i].a = v_mul(f[i].a, v_set(up[i]));
+        f[i].b = v_mul(f[i].b, v_set(up[i]));
+        f[i].unit = unit[i];
+    }
 }
 
+static INLINE w16 weights_pairs(v16 s0, v16 s1, const Shares *f) { return w_firsts(w_round(v_mul(s0, f->a)), w_round(v_mul(s1, f->b))); }
 /* The weights of pairs [x, end) for n blocks of columns, of those under way from the slot-th on; s has them as shares of big. */
 static INLINE void weights_rows(const AttnWork *w, int x, int end, int slot, int n, const Shares *f)
 {
-    for (; x < end; x++) {
-        v16 s0 = v_load(w->s + x * KV_PAGE), s1 = v_load(w->s + x * KV_PAGE + 16);
+    const float *s = w->s, *big = w->big;
+    float       *unit = w->unit + slot * w->unit_row;
+    int32_t     *to = w->w + slot * w->rp * 16;
+    const int    row = w->rp * 16, unit_row = w->unit_row;
+    for (int y = x; y < end; y += 16) { /* what is written behind them is still to come, or nobody's */
         UNROLL
-        for (int i = 0; i < n; i++) {
-            int to = (slot + i) * w->rp + x;
-            w->unit[to] = w->big[x] * f[i].unit + f[i].none;
-            w_store(w->w + to * 16, w_firsts(w_round(v_mul(s0, f[i].a)), w_round(v_mul(s1, f[i].b))));
-        }
+        for (int i = 0; i < n; i++) v_store(unit + i * unit_row + y, v_mul(v_load(big + y), v_set(f[i].unit)));
+    }
+    for (; x < end; x++) {
+        v16 s0 = v_load(s + x * KV_PAGE), s1 = v_load(s + x * KV_PAGE + 16);
+        UNROLL
+        for (int i = 0; i < n; i++) w_store(to + i * row + x * 16, weights_pairs(s0, s1, f + i));
     }
 }
 /* The same of the pairs from x on, for n <= ATTN_BLOCKS blocks. */
@@ -149,7 +184,9 @@ static void weights_code(const Pairs *p, const AttnWork *w, int x, int j0, int k
     for (int seen = 0, end; x < p->n; x = end) {
         int now = pair_sees(p, x, j0, keys);
         end = now == keys ? p->n : x + p->per - x % p->per; /* later rows see as much */
-        for (int i = 0; i < n && now != seen; i++) f[i] = shares_of(block + i * KV_Q8_BLOCK, now);
+        if (now != seen && n < ATTN_BLOCKS) shares_of(n, false, block, now, f);
+        else if (now != seen && now < KV_PAGE) shares_of(ATTN_BLOCKS, false, block, now, f);
+        else if (now != seen) shares_of(ATTN_BLOCKS, true, block, now, f);
         for (int i = 0; i < n && n < ATTN_BLOCKS; i++) weights_rows(w, x, end, i, 1, f + i);
         if (n == ATTN_BLOCKS) weights_rows(w, x, end, 0, ATTN_BLOCKS, f);
         seen = now;
@@ -157,7 +194,7 @@ static void weights_code(const Pairs *p, const AttnWork *w, int x, int j0, int k
     for (int i = 0; i < n && ahead; i++) __builtin_prefetch(block + i * KV_Q8_BLOCK + ahead, 0, 2);
 }
 
-/* c[m] = c[m] * fix[m] + unit[m] * sum of w[m][i] b[i], pairs of integers, GEMM_NR columns */
+/* c[m] = c[m] * fix[m] + unit[m] * sum of w[m][i] b[i], pairs of integers, GEMM_NR columns; no fix: 1 */
 static INLINE void value_q8_rows(bool coded, int mr, const int32_t *w, const float *unit, const float *fix, const char *b, int64_t step,
                                  int64_t ahead, float *const *out, int d)
 {
@@ -169,7 +206,7 @@ static INLINE void value_q8_rows(bool coded, int mr, const int32_t *w, const flo
     }
     for (int i = 0; i < KV_PAGE / 2; i++, b += (coded ? 2 : 4) * step) {
         w16 bv[GEMM_NV];
-        if (ahead) __builtin_prefetch(b + ahead, 0, 2);
+        __builtin_prefetch(b + ahead, 0, 2);
         UNROLL
         for (int v = 0; v < GEMM_NV; v++) bv[v] = coded ? w_load_pairs(b + 32 * v) : w_load(b + 64 * v);
         UNROLL
@@ -183,16 +220,18 @@ static INLINE void value_q8_rows(bool coded, int mr, const int32_t *w, const flo
         UNROLL
         for (int v = 0; v < GEMM_NV; v++) {
             float *to = out[m] + d + 16 * v;
-            v_store(to, v_fma(v_load(to), v_set(fix[m]), v_mul(w_float(acc[m][v]), v_set(unit[m]))));
+            v16    c = v_load(to);
+            if (fix) c = v_mul(c, v_set(fix[m]));
+            v_store(to, v_fma(w_float(acc[m][v]), v_set(unit[m]), c));
         }
     }
 }
 static INLINE void value_q8(bool coded, const AttnArgs *a, const Pairs *p, const AttnWork *w, int x0, int j0, int keys,
-                            const Part *part)
+                            bool same, const Part *part)
 {
     enum { GROUP = ATTN_BLOCKS * KV_Q8_COLS };
     for (int d = 0; d < a->dv; d += GEMM_NR) {
-        int         block = d / KV_Q8_COLS * KV_Q8_BLOCK, slot = d % GROUP / KV_Q8_COLS * w->rp;
+        int         block = d / KV_Q8_COLS * KV_Q8_BLOCK, slot = d % GROUP / KV_Q8_COLS;
         const char *b = part->at + (coded ? block + d % KV_Q8_COLS * 2 : 4 * d);
         int64_t     ahead = part->ahead;
         if (d % GROUP == 0)
@@ -200,7 +239,7 @@ static INLINE void value_q8(bool coded, const AttnArgs *a, const Pairs *p, const
         for (int x = x0, mr; x < p->n; x += mr, ahead = 0)
             switch (mr = attn_rows(p->n - x)) {
 #define ROWS(r)                                                                                                       \
-    case r: value_q8_rows(coded, r, w->w + (slot + x) * 16, w->unit + slot + x, w->fix + x, b, part->step, ahead, w->out + x, d); break;
+    case r: value_q8_rows(coded, r, w->w + (slot * w->rp + x) * 16, w->unit + slot * w->unit_row + x, same ? NULL : w->fix + x, b, part->step, ahead, w->out + x, d); break;
                 ATTN_ROWS(ROWS)
 #undef ROWS
             }

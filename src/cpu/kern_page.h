@@ -7,7 +7,7 @@
 /* An item's memory.  Rows of pairs are [n][...]; what has one number a pair is rounded up to whole vectors. */
 enum {
     ATTN_BLOCKS = 4, /* of values of Q8_0, whose weights are made at a time: they do not wait for each other */
-    SOFTMAX_ROWS = 4 /* pairs, for the same reason */
+    SOFTMAX_ROWS = 4 /* pairs, for the same reason; what v_tops takes */
 };
 typedef struct QueryBlock { /* of a query beside keys of Q8_0 */
     float   d;
@@ -18,27 +18,27 @@ typedef struct AttnWork {
     float      *m, *l;     /* maximum so far; sum so far, [n][16] lanes */
     float      *fix, *big; /* exp(maximum before - with this page), exp(the page's largest score - maximum) */
     float      *s;         /* [n][KV_PAGE] scores, then weights */
-    float      *unit;      /* values of Q8_0, ATTN_BLOCKS blocks of columns: what integers are multiplied with, [n] each */
+    float      *unit;      /* values of Q8_0, ATTN_BLOCKS blocks of columns: what integers are multiplied with, [unit_row] each, n used */
     int32_t    *w;         /* the weights, pairs of integers [n][KV_PAGE / 2] each */
     float      *q;         /* [n][dk]; of keys of Q8_0 instead of it: */
     QueryBlock *block;     /* [n][dk / 32] */
     int8_t     *high, *low; /* [n][dk] */
     bool       *fine;      /* [dk / 32] does any pair's block have two parts? */
     float      *kt, *vb;   /* a page's keys [dk][KV_PAGE], its values [KV_PAGE][v_cols], where they do not lie so */
-    int         v_cols, rp; /* dv in whole tiles, n in whole vectors */
+    int         v_cols, rp, unit_row; /* dv in whole tiles, n in whole vectors, a vector more */
 } AttnWork;
 
 static AttnWork work_of(const AttnArgs *a, const Pairs *p, float *mem)
 {
     int64_t  rp = (p->n + 15) / 16 * 16, blocks = a->dk / KV_Q8_COLS;
-    AttnWork w = {.m = mem, .fix = mem + rp, .big = mem + 2 * rp, .l = mem + 3 * rp, .s = mem + 19 * rp, .rp = (int)rp};
+    AttnWork w = {.m = mem, .fix = mem + rp, .big = mem + 2 * rp, .l = mem + 3 * rp, .s = mem + 19 * rp, .rp = (int)rp, .unit_row = (int)rp + 16};
     w.v_cols = (a->dv + GEMM_NR - 1) / GEMM_NR * GEMM_NR;
     mem += rp * (KV_PAGE + 19);
     w.out = (float **)(void *)mem;
     mem += rp * (int64_t)sizeof(float *) / 4;
     if (a->type == DT_Q8_0) {
         w.unit = mem;
-        w.w = (int32_t *)(void *)(mem + ATTN_BLOCKS * rp);
+        w.w = (int32_t *)(void *)(mem + ATTN_BLOCKS * w.unit_row);
         w.block = (QueryBlock *)(void *)(w.w + ATTN_BLOCKS * KV_PAGE / 2 * rp);
         w.high = (int8_t *)(w.block + rp * blocks);
         w.low = w.high + rp * a->dk;

@@ -64,30 +64,40 @@ static real weighted(const AttnArgs *a, const Item *it, int j0, int n, const rea
     for (int j = 0; j < n; j++) sum = r_fma(s[j], val_at(a, it, j0 + j, d), sum);
     return sum;
 }
-/* the same of values of Q8_0 for 32 columns from d0 on: weights are integers times `unit`, shares of big, 1 / inv */
-static void weighted_q8(const AttnArgs *a, const Item *it, int j0, int n, const real *s, real big, real inv, int d0,
-                        real *out)
+/* the largest power of two that is not above x, a number or infinite */
+static float power_below(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= 0x7f800000;
+    memcpy(&x, &bits, sizeof bits);
+    return x;
+}
+/* The same of values of Q8_0 for 32 columns from d0 on: integers, to be multiplied with what is returned; weights are shares of big,
+ * 1 / inv. */
+static real weighted_q8(const AttnArgs *a, const Item *it, int j0, int n, const real *s, real big, real inv, int d0, int32_t *out)
 {
     const uint8_t *block = block_at(a, it->span->val[j0 / KV_PAGE], it->g, d0);
-    real           most = 0, none = 0, unit, f;
+    real           most = 0x1p-24f, none = 0;
+    float          unit;
     int16_t        w[KV_PAGE];
     for (int j = 0; j < n; j++) {
         real factor = factor_at(block, j), size = factor < 0 ? -factor : factor;
         if (size > most) most = size;
         none += factor * 0;
     }
-    f = most > 0 ? 32767 / most : 0;
-    unit = big * (most / 32767) + none;
+    unit = power_below((float)most) / 0x1p14f;
     for (int j = 0; j < n; j++) {
-        float x = (float)((s[j] * inv) * (factor_at(block, j) * f));
+        float x = (float)((s[j] * inv) * (factor_at(block, j) / unit));
         w[j] = x >= -32767.5f && x <= 32767.5f ? (int16_t)(x + 0x1.8p23f - 0x1.8p23f) : 0;
     }
     for (int d = 0; d < KV_Q8_COLS; d++) {
         int32_t sum = 0;
         for (int j = 0; j < n; j++)
             sum += w[j] * (int8_t)block[a->v_in_k ? kv_key_at(DT_Q8_0, j, d) : kv_val_at(DT_Q8_0, a->dv, j, d)];
-        out[d] = (real)sum * unit;
+        out[d] = sum;
     }
+    return big * unit + none;
 }
 
 static Item item_of(const AttnArgs *a, const KeySpan *s, int i, int h)
@@ -127,10 +137,10 @@ static void attend(const AttnArgs *a, const Item *it)
         }
         for (int i = 0; i < 16; i++) sum[i] = r_fma(sum[i], fix, lane[i]);
         for (int d0 = 0; d0 < a->dv; d0 += KV_Q8_COLS) {
-            real part[KV_Q8_COLS];
-            if (a->type == DT_Q8_0) weighted_q8(a, it, j0, n, s, big, inv, d0, part);
+            int32_t part[KV_Q8_COLS];
+            real    unit = a->type == DT_Q8_0 ? weighted_q8(a, it, j0, n, s, big, inv, d0, part) : 0;
             for (int d = d0; d < d0 + KV_Q8_COLS && d < a->dv; d++)
-                o[d] = r_fma(o[d], fix, a->type == DT_Q8_0 ? part[d - d0] : weighted(a, it, j0, n, s, d));
+                o[d] = a->type == DT_Q8_0 ? r_fma((real)part[d - d0], unit, o[d] * fix) : r_fma(o[d], fix, weighted(a, it, j0, n, s, d));
         }
         m = m1;
     }

@@ -93,12 +93,15 @@ static INLINE float v_sum(v16 x)
 }
 
 /* the largest lane; none may be NaN */
-static INLINE float v_top(v16 x)
+static INLINE v16 v_tops(const v16 x[4])
 {
-    __m256 y = _mm256_max_ps(x.lo, x.hi);
-    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
-    return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
+    __m256 y[4], ab, cd;
+    UNROLL
+    for (int i = 0; i < 4; i++) y[i] = _mm256_max_ps(x[i].lo, x[i].hi);
+    ab = _mm256_max_ps(_mm256_unpacklo_ps(y[0], y[1]), _mm256_unpackhi_ps(y[0], y[1]));
+    cd = _mm256_max_ps(_mm256_unpacklo_ps(y[2], y[3]), _mm256_unpackhi_ps(y[2], y[3]));
+    ab = _mm256_max_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+    return (v16){_mm256_zextps128_ps256(_mm_max_ps(_mm256_castps256_ps128(ab), _mm256_extractf128_ps(ab, 1))), _mm256_setzero_ps()};
 }
 
 /* the operations of r_exp (tensor/rmath.h), lane by lane */
@@ -317,6 +320,16 @@ static INLINE int32_t w_largest(w16 x)
     __m128i z = _mm_max_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
     z = _mm_max_epi32(z, _mm_shuffle_epi32(z, 0x4e));
     return _mm_cvtsi128_si32(_mm_max_epi32(z, _mm_shuffle_epi32(z, 0xb1)));
+}
+static INLINE w16 w_largests(const w16 x[4])
+{
+    __m256i y[4], ab, cd;
+    UNROLL
+    for (int i = 0; i < 4; i++) y[i] = _mm256_max_epi32(x[i].lo, x[i].hi);
+    ab = _mm256_max_epi32(_mm256_unpacklo_epi32(y[0], y[1]), _mm256_unpackhi_epi32(y[0], y[1]));
+    cd = _mm256_max_epi32(_mm256_unpacklo_epi32(y[2], y[3]), _mm256_unpackhi_epi32(y[2], y[3]));
+    ab = _mm256_max_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    return (w16){_mm256_zextsi128_si256(_mm_max_epi32(_mm256_castsi256_si128(ab), _mm256_extracti128_si256(ab, 1))), _mm256_setzero_si256()};
 }
 /* a bit for every lane above x, with signs */
 static INLINE uint32_t w_above(w16 a, int32_t x)

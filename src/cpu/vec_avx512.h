@@ -57,31 +57,34 @@ static INLINE float v_sum(v16 x)
     return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
 }
 
-/* the largest lane; none may be NaN */
-static INLINE float v_top(v16 x)
+/* lanes 0 to 3: the largest lane of each x; none may be NaN */
+static INLINE v16 v_tops(const v16 x[4])
 {
-    __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
-    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
-    return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
+    __m256 y[4], ab, cd;
+    UNROLL
+    for (int i = 0; i < 4; i++) y[i] = _mm256_max_ps(_mm512_castps512_ps256(x[i]), _mm512_extractf32x8_ps(x[i], 1));
+    ab = _mm256_max_ps(_mm256_unpacklo_ps(y[0], y[1]), _mm256_unpackhi_ps(y[0], y[1]));
+    cd = _mm256_max_ps(_mm256_unpacklo_ps(y[2], y[3]), _mm256_unpackhi_ps(y[2], y[3]));
+    ab = _mm256_max_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+    return _mm512_zextps128_ps512(_mm_max_ps(_mm256_castps256_ps128(ab), _mm256_extractf128_ps(ab, 1)));
 }
 
 /* the operations of r_exp (tensor/rmath.h), lane by lane */
 static INLINE v16 v_exp(v16 x)
 {
     v16       xc = _mm512_min_ps(v_set(EXP_HI), x);
-    v16       n = v_sub(v_fma(xc, v_set(EXP_LOG2E), v_set(EXP_MAGIC)), v_set(EXP_MAGIC));
+    v16       m = v_fma(xc, v_set(EXP_LOG2E), v_set(EXP_MAGIC)), n = v_sub(m, v_set(EXP_MAGIC));
     v16       r = v_fma(n, v_set(-EXP_LN2_LO), v_fma(n, v_set(-EXP_LN2_HI), xc));
     v16       p = v_set(EXP_C0);
-    __m512i   bits = _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23);
-    __mmask16 in = _mm512_cmp_ps_mask(x, v_set(EXP_LO), _CMP_GE_OQ), nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    __m512i   bits = _mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(m), _mm512_set1_epi32(127)), 23); /* n in m's last bits */
+    __mmask16 in = _mm512_cmp_ps_mask(x, v_set(EXP_LO), _CMP_NLT_UQ); /* NaN stays so on its way */
     p = v_fma(p, r, v_set(EXP_C1));
     p = v_fma(p, r, v_set(EXP_C2));
     p = v_fma(p, r, v_set(EXP_C3));
     p = v_fma(p, r, v_set(EXP_C4));
     p = v_fma(p, r, v_set(EXP_C5));
     p = v_add(v_fma(p, v_mul(r, r), r), v_set(1.0f));
-    return _mm512_mask_mov_ps(_mm512_maskz_mul_ps(in, p, _mm512_castsi512_ps(bits)), nan, x);
+    return _mm512_maskz_mul_ps(in, p, _mm512_castsi512_ps(bits));
 }
 
 /* Codes of E4M3 in the top bytes of 32-bit units, as floats times 2^-120, exact: the code's seven bits are put where a
@@ -242,6 +245,17 @@ static INLINE w16 w_round(v16 x) { return _mm512_cvtps_epi32(x); } /* halves to 
 static INLINE v16 w_half(w16 x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); }
 static INLINE int32_t w_sum(w16 x) { return _mm512_reduce_add_epi32(x); }
 static INLINE int32_t w_largest(w16 x) { return _mm512_reduce_max_epi32(x); }
+/* words 0 to 3: the largest of each x */
+static INLINE w16 w_largests(const w16 x[4])
+{
+    __m256i y[4], ab, cd;
+    UNROLL
+    for (int i = 0; i < 4; i++) y[i] = _mm256_max_epi32(_mm512_castsi512_si256(x[i]), _mm512_extracti64x4_epi64(x[i], 1));
+    ab = _mm256_max_epi32(_mm256_unpacklo_epi32(y[0], y[1]), _mm256_unpackhi_epi32(y[0], y[1]));
+    cd = _mm256_max_epi32(_mm256_unpacklo_epi32(y[2], y[3]), _mm256_unpackhi_epi32(y[2], y[3]));
+    ab = _mm256_max_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    return _mm512_zextsi128_si512(_mm_max_epi32(_mm256_castsi256_si128(ab), _mm256_extracti128_si256(ab, 1)));
+}
 /* a bit for every lane above x, with signs */
 static INLINE uint32_t w_above(w16 a, int32_t x) { return _mm512_cmpgt_epi32_mask(a, _mm512_set1_epi32(x)); }
 /* the low byte of each word */
@@ -360,9 +374,9 @@ static INLINE w16 w_dot_pairs(w16 acc, w16 x, w16 y)
     return _mm512_add_epi32(acc, _mm512_madd_epi16(x, y));
 #endif
 }
-/* pairs of the first, or second, of each pair in x and the same in y */
-static INLINE w16 w_firsts(w16 x, w16 y) { return _mm512_mask_mov_epi16(x, 0xaaaaaaaa, _mm512_slli_epi32(y, 16)); }
-static INLINE w16 w_seconds(w16 x, w16 y) { return _mm512_mask_mov_epi16(y, 0x55555555, _mm512_srli_epi32(x, 16)); }
+/* pairs of the first, or second, of each pair in x and the same in y.  Zen 4 moves under a mask where it multiplies, and bits anywhere. */
+static INLINE w16 w_firsts(w16 x, w16 y) { return _mm512_ternarylogic_epi32(_mm512_set1_epi32(0xffff), x, _mm512_slli_epi32(y, 16), 0xca); }
+static INLINE w16 w_seconds(w16 x, w16 y) { return _mm512_ternarylogic_epi32(_mm512_set1_epi32(0xffff), _mm512_srli_epi32(x, 16), y, 0xca); }
 /* the low, or high, byte of each number, with its sign */
 static INLINE w16 w_low_bytes(w16 x) { return _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8); }
 static INLINE w16 w_high_bytes(w16 x) { return _mm512_srai_epi16(x, 8); }

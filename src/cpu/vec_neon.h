@@ -119,8 +119,9 @@ static INLINE float v_sum(v16 x)
     return vget_lane_f32(z, 0) + vget_lane_f32(z, 1);
 }
 
-/* the largest lane; none may be NaN */
+/* lanes 0 to 3: the largest lane of each x; none may be NaN */
 static INLINE float v_top(v16 x) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.a, x.b), vmaxq_f32(x.c, x.d))); }
+static INLINE v16 v_tops(const v16 x[4]) { return (v16){.a = {v_top(x[0]), v_top(x[1]), v_top(x[2]), v_top(x[3])}}; }
 
 /* the operations of r_exp (tensor/rmath.h), lane by lane */
 static INLINE float32x4_t exp4(float32x4_t x)
@@ -369,6 +370,7 @@ static INLINE int32_t w_largest(w16 x)
 {
     return vmaxvq_s32(vreinterpretq_s32_u32(max4_s32(max4_s32(x.a, x.b), max4_s32(x.c, x.d))));
 }
+static INLINE w16 w_largests(const w16 x[4]) { return (w16){.a = (uint32x4_t)(int32x4_t){w_largest(x[0]), w_largest(x[1]), w_largest(x[2]), w_largest(x[3])}}; }
 /* a bit for every lane above x, with signs */
 static INLINE uint32_t above4(uint32x4_t a, int32x4_t x)
 {

@@ -235,9 +235,10 @@ typedef struct KeySpan {
  *   lane j mod 16, a page's two added first; behind the last page the lanes as a tree; o = o*exp(m-m') + sum e_j v_j, j ascending;
  *   out = o / l;  lse = m + log l.
  * Of Q8_0 the products are of integers, so their sums are exact, in any order.  Keys: over blocks b of 32 columns, ascending,
- *   q.k_j = fma(sum of products, dk_jb * dq_b, q.k_j) from 0 (kv_code_query).  Values: with E = kv_weight_unit(max s_j - m') and D_b =
- *   max |dv_jb| over the page's positions that the query sees, weights are w_jb = (e_j * (1/E)) * (dv_jb * (32767/D_b)) rounded, halves to even
- *   (1/0 is 0 here), and o = fma(o, exp(m-m'), (sum w_jb q_j) * (E * (D_b/32767))); a factor that is none or infinite makes its columns NaN.
+ *   q.k_j = fma(sum of products, dk_jb * dq_b, q.k_j) from 0 (kv_code_query).  Values: with E = kv_weight_unit(max s_j - m') and D_b
+ *   the largest power of two that is not above max |dv_jb| over the page's positions that the query sees, 2^-24 at least, weights are
+ *   w_jb = (e_j * (1/E)) * (dv_jb * (2^14/D_b)) rounded, halves to even, and o = fma(sum w_jb q_j, E * (D_b/2^14), o * exp(m-m')); a factor
+ *   that is none or infinite makes its columns NaN.
  * Items: (span, tile of query rows, heads of a key head): `item` below. */
 typedef struct AttnArgs {
     const real    *q; /* head h of row t at q + t*q_row + h*q_head, dk long */
