@@ -123,16 +123,15 @@ static void check_gemm(KernelFn *ref, KernelFn *fast, const char *what, NumKind 
     run_both(ref, fast, &g[0], &g[1], gemm_items(M, N), gemm_scratch(), what);
 }
 
-/* groups of 32 columns: heads, strides, sizes that quantise to nothing, to NaN */
+/* groups of 128 columns and fewer: heads, strides, sizes that quantise to nothing, to NaN */
 static void check_act(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
     int     rows = pick(1, 4), H = pick(1, 3), K = 32 * pick(1, 9), head = K + pick(0, 5), s = H * head + pick(0, 5);
-    size_t  n = (size_t)rows * (size_t)(H * K);
-    Out    *d = output(n / 32 * sizeof(ActGroup) / sizeof(float), NUM_UNIT), *q = output(n / 4, NUM_UNIT); /* bytes and words, compared as such */
+    size_t  n = (size_t)rows * (size_t)(H * K), groups = (size_t)(rows * H * act_groups(K));
+    Out    *d = output(groups * sizeof(ActGroup) / sizeof(float), NUM_UNIT), *q = output(n / 4, NUM_UNIT); /* bytes and words, compared as such */
     ActArgs a[2];
     a[0] = (ActArgs){input((size_t)(rows - 1) * (size_t)s + (size_t)((H - 1) * head + K), kind), s, head, H, K, (int8_t *)q->p[0], (ActGroup *)(void *)d->p[0]};
-    for (size_t i = 0; coin() && i < n / 32; i++)
-        if (coin()) ((real *)(uintptr_t)a[0].x)[rng_below(&rnd, (uint32_t)K)] *= 100;
+    for (int i = pick(0, 2 * ACT_ASIDE); i > 0; i--) ((real *)(uintptr_t)a[0].x)[rng_below(&rnd, (uint32_t)K)] *= 100;
     a[1] = a[0];
     a[1].q = (int8_t *)q->p[1];
     a[1].g = (ActGroup *)(void *)d->p[1];
@@ -145,17 +144,16 @@ static void check_dot(KernelFn *ref, KernelFn *fast, const char *what, NumKind k
     int         k = pick(0, QUANT_TYPES - 1), M = rng_below(&rnd, 8) ? width(20) : pick(250, 260), N = width(M > 20 ? 40 : 100), H = pick(1, 3);
     Dtype       t = QUANT_SCALES[k].type;
     int         block = dtype_info(t)->block, K = block * pick(1, 600 / block + 1), head = N + pick(0, 5), cs = H * head + pick(0, 5);
-    size_t      groups = (size_t)M * (size_t)(H * K) / 32, blocks = (size_t)(H * N) * (size_t)(K / block);
+    size_t      numbers = (size_t)M * (size_t)(H * K), groups = (size_t)(M * H * act_groups(K)), blocks = (size_t)(H * N) * (size_t)(K / block);
     size_t      bytes = (size_t)dtype_info(t)->block_bytes;
-    int8_t     *q = guarded(groups * 32);
+    int8_t     *q = guarded(numbers);
     ActGroup   *g = guarded(groups * sizeof *g);
     uint8_t    *b = guarded(blocks * bytes);
     Out        *c = output((size_t)(M - 1) * (size_t)cs + (size_t)((H - 1) * head + N), kind);
     DotArgs     a[2];
-    float      *x = input(groups * 32, kind);
+    float      *x = input(numbers, kind);
     const Kernels *r = cpu_kernels("ref", NULL);
-    for (size_t i = 0; coin() && i < groups; i++)
-        if (coin()) x[32 * i + rng_below(&rnd, 32)] *= 100; /* columns to be kept aside */
+    for (size_t i = coin() ? numbers / 64 : 0; i > 0; i--) x[rng_below(&rnd, (uint32_t)numbers)] *= 100; /* columns to be kept aside, or too many */
     r->act(&(ActArgs){x, H * K, K, H, K, q, g}, 0, M, NULL);
     quant_random(&rnd, k, b, blocks);
     for (size_t i = 0; rng_below(&rnd, 4) == 0 && i < blocks * bytes; i++) b[i] = (uint8_t)rng_u32(&rnd); /* hostile scales */

@@ -55,13 +55,11 @@ static INLINE void put_grid(const Panel *p, Stripe s, const GridForm f, NumbersF
     }
 }
 
-/* d * (1/2 + n) * by, rounded as quant_iq.c does */
-static INLINE v16 half_scale(v16 d, w16 n, float by) { return v_mul(v_mul(d, v_add(v_set(0.5f), w_float(n))), v_set(by)); }
-/* d * (2 n + 1), n in the low `bits` of each word */
-static INLINE v16 odd_scale(v16 d, w16 n, int bits)
-{
-    return v_mul(d, w_float(w_or(w_shl(w_and(n, w_set((1 << bits) - 1)), 1), w_set(1))));
-}
+/* 1/2 + n */
+static INLINE v16 half_scale(w16 n) { return v_add(v_set(0.5f), w_float(n)); }
+/* 2 n + 1, n in the low `bits` of each word */
+static INLINE v16 odd_scale(w16 n, int bits) { return w_float(w_or(w_shl(w_and(n, w_set((1 << bits) - 1)), 1), w_set(1))); }
+static INLINE void put_factor_times(const Panel *p, Stripe s, float by) { put_factor(p, v_mul(odd_half(s), v_set(by))); }
 /* a word of four times seven signs, under a scale */
 static INLINE w16 four_sevens(w16 x) { return even_signs(w_fields(x, 0, 7, 7)); }
 
@@ -70,17 +68,17 @@ static INLINE RowNumbers numbers_iq2_xxs(Stripe s, int i) { return (RowNumbers){
 static INLINE w16 signs_iq2_xxs(Stripe s, int g) { return four_sevens(word(s, 2 * g + 1)); }
 static INLINE void unpack_iq2_xxs(const Panel *p, Stripe s)
 {
-    v16 d = odd_half(s);
+    put_factor_times(p, s, 0.25f);
     UNROLL
-    for (int g = 0; g < 8; g++) put_scale(p, g, half_scale(d, w_shr(word(s, 2 * g + 1), 28), 0.25f));
+    for (int g = 0; g < 8; g++) put_scale(p, g, half_scale(w_shr(word(s, 2 * g + 1), 28)));
     put_grid(p, s, GRID_FORM(IQ2_XXS, false), numbers_iq2_xxs, signs_iq2_xxs);
 }
 
 static INLINE void put_nibble_scales(const Panel *p, Stripe s, int w) /* eight bytes, a nibble a run */
 {
-    v16 d = odd_half(s);
+    put_factor_times(p, s, 0.25f);
     UNROLL
-    for (int i = 0; i < 16; i++) put_scale(p, i, half_scale(d, w_and(w_shr(word(s, w + i / 8), 4 * (i % 8)), w_set(15)), 0.25f));
+    for (int i = 0; i < 16; i++) put_scale(p, i, half_scale(w_and(w_shr(word(s, w + i / 8), 4 * (i % 8)), w_set(15))));
 }
 /* 16 bits a number: 9 and 7 signs */
 static INLINE RowNumbers numbers_iq2_xs(Stripe s, int i)
@@ -108,9 +106,9 @@ static INLINE RowNumbers numbers_iq3_xxs(Stripe s, int i) { return (RowNumbers){
 static INLINE w16 signs_iq3_xxs(Stripe s, int g) { return four_sevens(word(s, 16 + g)); }
 static INLINE void unpack_iq3_xxs(const Panel *p, Stripe s)
 {
-    v16 d = odd_half(s);
+    put_factor_times(p, s, 0.5f);
     UNROLL
-    for (int g = 0; g < 8; g++) put_scale(p, g, half_scale(d, w_shr(word(s, 16 + g), 28), 0.5f));
+    for (int g = 0; g < 8; g++) put_scale(p, g, half_scale(w_shr(word(s, 16 + g), 28)));
     put_grid(p, s, GRID_FORM(IQ3_XXS, false), numbers_iq3_xxs, signs_iq3_xxs);
 }
 
@@ -118,9 +116,9 @@ static INLINE RowNumbers numbers_iq3_s(Stripe s, int i) { return (RowNumbers){wo
 static INLINE w16 signs_iq3_s(Stripe s, int g) { return word(s, 18 + g); }
 static INLINE void unpack_iq3_s(const Panel *p, Stripe s)
 {
-    v16 d = odd_half(s);
+    put_factor(p, odd_half(s));
     UNROLL
-    for (int g = 0; g < 8; g++) put_scale(p, g, odd_scale(d, w_shr(word(s, 26), 4 * g), 4));
+    for (int g = 0; g < 8; g++) put_scale(p, g, odd_scale(w_shr(word(s, 26), 4 * g), 4));
     put_grid(p, s, GRID_FORM(IQ3_S, false), numbers_iq3_s, signs_iq3_s);
 }
 
@@ -133,9 +131,9 @@ static INLINE RowNumbers numbers_iq1_s(Stripe s, int i) { return (RowNumbers){wo
 static INLINE w16 signs_iq1_s(Stripe s, int g) { return w_mul(w_and(w_shr(numbers_high(s, g), 15), w_set(1)), w_set(-1)); }
 static INLINE void unpack_iq1_s(const Panel *p, Stripe s)
 {
-    v16 d = odd_half(s);
+    put_factor_times(p, s, 0.125f);
     UNROLL
-    for (int g = 0; g < 8; g++) put_scale(p, g, v_mul(odd_scale(d, w_shr(numbers_high(s, g), 12), 3), v_set(0.125f)));
+    for (int g = 0; g < 8; g++) put_scale(p, g, odd_scale(w_shr(numbers_high(s, g), 12), 3));
     put_grid(p, s, GRID_FORM(IQ1, true), numbers_iq1_s, signs_iq1_s);
 }
 
@@ -148,10 +146,10 @@ static INLINE void unpack_iq1_m(const Panel *p, Stripe s)
 {
     w16 sc[2] = {word(s, 12), word(s, 13)};
     w16 top = w_or(w_and(w_shr(sc[0], 12), w_set(0x000f)), w_and(w_shr(sc[0], 24), w_set(0x00f0)));
-    v16 d = w_half(w_or(top, w_or(w_and(w_shr(sc[1], 4), w_set(0x0f00)), w_and(w_shr(sc[1], 16), w_set(0xf000)))));
+    put_factor(p, v_mul(v_set(0.125f), w_half(w_or(top, w_or(w_and(w_shr(sc[1], 4), w_set(0x0f00)), w_and(w_shr(sc[1], 16), w_set(0xf000)))))));
     UNROLL
     for (int i = 0; i < 16; i++) /* 3 bits of u16 i / 4 */
-        put_scale(p, i, v_mul(odd_scale(d, w_shr(sc[i / 8], 16 * (i / 4 % 2) + 3 * (i % 4)), 3), v_set(0.125f)));
+        put_scale(p, i, odd_scale(w_shr(sc[i / 8], 16 * (i / 4 % 2) + 3 * (i % 4)), 3));
     put_grid(p, s, GRID_FORM(IQ1, true), numbers_iq1_m, signs_iq1_m);
 }
 

@@ -3,10 +3,11 @@
  *     a panel, GEMM_KC columns k of DOT_NR rows n:
  *       u   [k/4][n] four bytes, v + lift (tensor/quant.h)
  *       s   [run][n] floats: the scale of 16 or 32 columns
- *       m   [run][n] floats: the minimum, negated
+ *       m   [run][n] floats: the minimum, negated; in blocks of 256 [run/2][n] pairs of integers, the minima of two runs
+ *       d   [2][n] floats, of blocks of 256 alone, one to a panel: the factor of scales; that of minima, negated
  *
  * Word w of every row is one vector: low bits, high bits and scales fall out of it by shifts that are the same in every lane.  Of
- * Q4_K, 4,096 weights in 2,304 bytes, that is 36 loads, 96 shifts and masks and some 60 operations for the scales.
+ * Q4_K, 4,096 weights in 2,304 bytes, that is 36 loads, 96 shifts and masks and some 30 operations for the scales.
  * Rows as a file has them are turned first (turn): 16 loads, 8 shuffles and 4 stores for four words. */
 #ifndef AHA_CPU_KERN_UNPACK_H
 #define AHA_CPU_KERN_UNPACK_H
@@ -17,10 +18,10 @@
 enum { DOT_NR = 16 * DOT_NV };
 
 /* Where what is unpacked goes: into a panel (or the part of one that sixteen rows fill: then the pointers are at their lanes), or,
- * for a few rows of A, straight into their products, a sum for every run and row: then s and m alone are kept, a vector a run. */
+ * for a few rows of A, straight into their products, a sum for every run and row: then s, m and d alone are kept, a vector each. */
 typedef struct Panel {
     uint8_t             *u;
-    float               *s, *m;
+    float               *s, *m, *d;
     int                  step;  /* floats from a run to the next */
     w16                (*sum)[DOT_FEW]; /* [run]; NULL: into u */
     const int8_t *const *q;     /* [rows] A's */
@@ -49,18 +50,34 @@ static INLINE void put(const Panel *p, int k4, w16 x)
 }
 static INLINE void put_scale(const Panel *p, int run, v16 s) { v_store(p->s + run * p->step, s); }
 static INLINE void put_min(const Panel *p, int run, v16 m) { v_store(p->m + run * p->step, m); }
+static INLINE void put_min_pair(const Panel *p, int i, w16 m) { w_store(p->m + i * p->step, m); } /* of runs 2 i and 2 i + 1 */
+static INLINE void put_factor(const Panel *p, v16 d) { v_store(p->d, d); }
+static INLINE void put_factors(const Panel *p, w16 halves) /* f16: of scales, of minima */
+{
+    v_store(p->d, w_half(halves));
+    v_store(p->d + p->step, v_neg(w_half(w_shr(halves, 16))));
+}
 
 static INLINE w16 w_mask(w16 x, int byte) { return w_and(x, w_set(byte * 0x01010101)); }
-/* d times bits [shift, shift + bits) of each word: they stay where they are, and d is smaller by as much, which rounds nothing */
-static INLINE v16 times_bits(v16 d, w16 x, int shift, int bits)
+#define PLACES(a, b, c, d) {a, b, c, d, 4 + (a), 4 + (b), 4 + (c), 4 + (d), 8 + (a), 8 + (b), 8 + (c), 8 + (d), 12 + (a), 12 + (b), 12 + (c), 12 + (d)}
+/* byte i of each word as a float */
+static INLINE v16 byte_float(w16 x, int i)
 {
-    if (shift + bits == 32) return v_mul(d, w_float(w_shr(x, shift)));
-    return v_mul(v_mul(d, v_set(1.0f / (float)(1 << shift))), w_float(w_and(x, w_set(((1 << bits) - 1) << shift))));
+    static const uint8_t FROM[4][16] = {PLACES(0, 240, 240, 240), PLACES(1, 240, 240, 240), PLACES(2, 240, 240, 240), PLACES(3, 240, 240, 240)};
+    return w_float(w_shuffle(x, FROM[i]));
 }
-/* d times byte i of each word, which has a sign: the same, at the top */
-static INLINE v16 times_byte(v16 d, w16 x, int i)
+/* byte i of each word, which has a sign, as 2^24 times as large a float */
+enum { TOP = 1 << 24 };
+static INLINE v16 top_float(w16 x, int i)
 {
-    return v_mul(v_mul(d, v_set(0x1p-24f)), w_float(w_and(w_shl(x, 24 - 8 * i), w_set((int)0xff000000))));
+    static const uint8_t FROM[4][16] = {PLACES(240, 240, 240, 0), PLACES(240, 240, 240, 1), PLACES(240, 240, 240, 2), PLACES(240, 240, 240, 3)};
+    return w_float(w_shuffle(x, FROM[i]));
+}
+/* bytes 2 i and 2 i + 1 of each word as a pair of 16 bits each */
+static INLINE w16 byte_pair(w16 x, int i)
+{
+    static const uint8_t FROM[2][16] = {PLACES(0, 240, 1, 240), PLACES(2, 240, 3, 240)};
+    return w_shuffle(x, FROM[i]);
 }
 /* the low 4 bits of each word into its bytes */
 static INLINE w16 w_spread1(w16 x)
@@ -158,16 +175,15 @@ static INLINE void unpack_mxfp4(const Panel *p, Stripe s)
 /* d, dmin and 12 bytes of scales, as quant.c's scale_min has them: a word each */
 static INLINE void put_scales_mins(const Panel *p, Stripe s)
 {
-    w16 both = word(s, 0), w1 = word(s, 1), w2 = word(s, 2), w3 = word(s, 3);
-    v16 d = w_half(both), dmin = v_neg(w_half(w_shr(both, 16)));
+    w16 w1 = word(s, 1), w2 = word(s, 2), w3 = word(s, 3);
     w16 six = w_set(0x3f3f3f3f), low = w_set(0x0f0f0f0f), top = w_set(0x30303030);
     w16 scale[2] = {w_and(w1, six), w_or(w_and(w3, low), w_and(w_shr(w1, 2), top))};
     w16 min[2] = {w_and(w2, six), w_or(w_and(w_shr(w3, 4), low), w_and(w_shr(w2, 2), top))};
+    put_factors(p, word(s, 0));
     UNROLL
-    for (int g = 0; g < 8; g++) {
-        put_scale(p, g, times_bits(d, scale[g / 4], 8 * (g % 4), 6));
-        put_min(p, g, times_bits(dmin, min[g / 4], 8 * (g % 4), 6));
-    }
+    for (int g = 0; g < 8; g++) put_scale(p, g, byte_float(scale[g / 4], g % 4));
+    UNROLL
+    for (int i = 0; i < 4; i++) put_min_pair(p, i, byte_pair(min[i / 2], i % 2));
 }
 static INLINE void unpack_q4_k(const Panel *p, Stripe s)
 {
@@ -198,9 +214,9 @@ static INLINE void unpack_q5_k(const Panel *p, Stripe s)
 }
 static INLINE void unpack_q6_k(const Panel *p, Stripe s)
 {
-    v16 d = odd_half(s);
+    put_factor(p, v_mul(odd_half(s), v_set(1.0f / TOP)));
     UNROLL
-    for (int i = 0; i < 16; i++) put_scale(p, i, times_byte(d, WORD(DT_Q6_K, 48 + i / 4), i % 4));
+    for (int i = 0; i < 16; i++) put_scale(p, i, top_float(WORD(DT_Q6_K, 48 + i / 4), i % 4));
     UNROLL
     for (int i = 0; i < 16; i++) { /* four columns of four groups of 32, of half i / 8 */
         w16 low = WORD(DT_Q6_K, i / 8 * 16 + i % 8), low2 = WORD(DT_Q6_K, i / 8 * 16 + 8 + i % 8), high = WORD(DT_Q6_K, 32 + i);
@@ -213,12 +229,14 @@ static INLINE void unpack_q6_k(const Panel *p, Stripe s)
 }
 static INLINE void unpack_q2_k(const Panel *p, Stripe s)
 {
-    w16 both = WORD(DT_Q2_K, 20);
-    v16 d = w_half(both), dmin = v_neg(w_half(w_shr(both, 16)));
+    put_factors(p, WORD(DT_Q2_K, 20));
     UNROLL
-    for (int i = 0; i < 16; i++) {
-        put_scale(p, i, times_bits(d, WORD(DT_Q2_K, i / 4), 8 * (i % 4), 4));
-        put_min(p, i, times_bits(dmin, WORD(DT_Q2_K, i / 4), 8 * (i % 4) + 4, 4));
+    for (int j = 0; j < 4; j++) {
+        w16 both = WORD(DT_Q2_K, j), scale = w_mask(both, 15), min = w_mask(w_shr(both, 4), 15);
+        UNROLL
+        for (int i = 0; i < 4; i++) put_scale(p, 4 * j + i, byte_float(scale, i));
+        UNROLL
+        for (int i = 0; i < 2; i++) put_min_pair(p, 2 * j + i, byte_pair(min, i));
     }
     UNROLL
     for (int i = 0; i < 16; i++) {
@@ -229,13 +247,13 @@ static INLINE void unpack_q2_k(const Panel *p, Stripe s)
 }
 static INLINE void unpack_q3_k(const Panel *p, Stripe s)
 {
-    v16 d = odd_half(s);
+    put_factor(p, v_mul(odd_half(s), v_set(1.0f / TOP)));
     UNROLL
     for (int j = 0; j < 4; j++) { /* four scales: nibbles of the same word, pairs of bits j of the third */
         w16 low = w_mask(w_shr(WORD(DT_Q3_K, 24 + j % 2), 4 * (j / 2)), 15), top = w_mask(w_shr(WORD(DT_Q3_K, 26), 2 * j), 3);
         w16 six = w_sub_bytes(w_or(low, w_shl(top, 4)), w_set(0x20202020));
         UNROLL
-        for (int i = 0; i < 4; i++) put_scale(p, 4 * j + i, times_byte(d, six, i));
+        for (int i = 0; i < 4; i++) put_scale(p, 4 * j + i, top_float(six, i));
     }
     UNROLL
     for (int i = 0; i < 16; i++) {
@@ -266,12 +284,12 @@ static INLINE Panel group_of(const Panel *p, int g)
 static INLINE void unpack_iq4_xs(const Panel *p, Stripe s)
 {
     w16 first = word(s, 0), low = word(s, 1), pairs = w_shr(first, 16);
-    v16 d = w_half(first);
+    put_factor(p, w_half(first));
     UNROLL
     for (int g = 0; g < 8; g++) {
         Panel part = group_of(p, g);
         w16   six = w_or(w_and(w_shr(low, 4 * g), w_set(15)), w_shl(w_and(w_shr(pairs, 2 * g), w_set(3)), 4));
-        put_scale(&part, 0, v_mul(d, v_sub(w_float(six), v_set(32))));
+        put_scale(&part, 0, v_sub(w_float(six), v_set(32)));
         put_looked_up(&part, s, 2 + 4 * g, QUANT_IQ4_VALUE, 128);
     }
 }
@@ -289,9 +307,9 @@ static INLINE w16 top_digit(w16 x) /* x * 3 / 256 of every byte */
 }
 static INLINE void unpack_tq1_0(const Panel *p, Stripe s)
 {
-    v16 d = odd_half(s);
+    put_factor(p, odd_half(s));
     UNROLL
-    for (int g = 0; g < 8; g++) put_scale(p, g, d);
+    for (int g = 0; g < 8; g++) put_scale(p, g, v_set(1));
     UNROLL
     for (int w = 0; w < 13; w++) { /* eight words of five digits, four of five, one of four */
         w16 q = word(s, w);
@@ -336,9 +354,14 @@ static void unpack_plain(const Panel *p, const QuantForm *f, const DtypeInfo *d,
             f->group(b + r * row + (int64_t)(g / groups) * d->block_bytes, g % groups, &w);
             for (int i = 0; i < QUANT_GROUP; i++) p->u[((k + i) / 4 * DOT_NR + r) * 4 + i % 4] = (uint8_t)(w.v[i] + f->lift);
             for (int h = 0; h < runs; h++) {
-                p->s[(k / QUANT_GROUP * runs + h) * DOT_NR + r] = w.s[h];
-                if (f->min) p->m[(k / QUANT_GROUP * runs + h) * DOT_NR + r] = -w.m[h];
+                int     run = k / QUANT_GROUP * runs + h;
+                int16_t m = f->min && f->big ? (int16_t)w.m[h] : 0;
+                p->s[run * DOT_NR + r] = w.s[h];
+                if (f->min && f->big) memcpy((char *)(p->m + run / 2 * DOT_NR + r) + 2 * (run % 2), &m, sizeof m);
+                else if (f->min) p->m[run * DOT_NR + r] = -w.m[h];
             }
+            if (f->big) p->d[r] = w.d;
+            if (f->big && f->min) p->d[DOT_NR + r] = -w.e;
         }
 }
 

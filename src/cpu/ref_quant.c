@@ -5,10 +5,10 @@
 #include "../tensor/stripe.h"
 #include "ref.h"
 
-static uint32_t largest_bits(const float *x) /* of |x|: a NaN is larger than any number */
+static uint32_t largest_bits(const float *x, int n) /* of |x|: a NaN is larger than any number */
 {
     uint32_t largest = 0, u;
-    for (int i = 0; i < QUANT_GROUP; i++) {
+    for (int i = 0; i < n; i++) {
         float f = fabsf(x[i]);
         memcpy(&u, &f, sizeof u);
         if (u > largest) largest = u;
@@ -16,42 +16,46 @@ static uint32_t largest_bits(const float *x) /* of |x|: a NaN is larger than any
     return largest;
 }
 
-/* the only column above a part of the largest, or -1 */
-static int lone_column(const float *x, float max)
+/* the columns above a part of the largest; none where they are too many */
+static int large_columns(const float *x, int n, float max, int8_t at[ACT_ASIDE])
 {
-    int at = -1, n = 0;
-    for (int i = 0; i < QUANT_GROUP; i++)
-        if (fabsf(x[i]) > max * (1.0f / ACT_ASIDE)) {
-            at = i;
-            n++;
+    int found = 0;
+    for (int i = 0; i < n; i++)
+        if (fabsf(x[i]) > max * (1.0f / ACT_LARGE)) {
+            if (found == ACT_ASIDE) return 0;
+            at[found++] = (int8_t)i;
         }
-    return n == 1 ? at : -1;
+    return found;
 }
 
-static ActGroup act_group(const real *from, int8_t *q)
+static ActGroup act_group(const real *from, int n, int8_t *q)
 {
-    ActGroup g = {0, 0, 0, 0, -1};
-    float    x[QUANT_GROUP], max;
+    ActGroup g = {.at = {-1, -1, -1, -1}};
+    float    x[ACT_GROUP], max;
+    int8_t   at[ACT_ASIDE];
     uint32_t largest;
-    memset(q, 0, QUANT_GROUP);
-    for (int i = 0; i < QUANT_GROUP; i++) x[i] = (float)from[i];
-    largest = largest_bits(x);
-    if (largest >= 0x7f800000u) return (ActGroup){NAN, 0, 0, 0, -1};
-    memcpy(&max, &largest, sizeof max);
-    g.at = (int16_t)lone_column(x, max);
-    if (g.at >= 0) {
-        g.x = x[g.at];
-        x[g.at] = 0;
-        largest = largest_bits(x);
-        memcpy(&max, &largest, sizeof max);
+    memset(q, 0, (size_t)n);
+    for (int i = 0; i < n; i++) x[i] = (float)from[i];
+    largest = largest_bits(x, n);
+    if (largest >= 0x7f800000u) {
+        g.d = NAN;
+        return g;
     }
+    memcpy(&max, &largest, sizeof max);
+    for (int i = large_columns(x, n, max, at) - 1; i >= 0; i--) {
+        g.at[i] = at[i];
+        g.x[i] = x[at[i]];
+        x[at[i]] = 0;
+    }
+    largest = largest_bits(x, n);
+    memcpy(&max, &largest, sizeof max);
     if (max < 0x1p-100f) return g;
     g.d = max / 127.0f;
     float inverse = 127.0f / max;
-    for (int i = 0; i < QUANT_GROUP; i++) {
+    for (int i = 0; i < n; i++) {
         q[i] = (int8_t)lrintf(x[i] * inverse);
-        g.sum += q[i];
-        if (i < 16) g.half = (int16_t)(g.half + q[i]);
+        g.half[i / 16] = (int16_t)(g.half[i / 16] + q[i]);
+        g.sum[i / 32] = (int16_t)(g.sum[i / 32] + q[i]);
     }
     return g;
 }
@@ -62,27 +66,31 @@ REF(act)
     (void)scratch;
     for (int64_t t = i0; t < i1; t++)
         for (int h = 0; h < a->H; h++)
-            for (int k = 0; k < a->K; k += QUANT_GROUP) {
-                int64_t at = (t * a->H + h) * a->K + k;
-                a->g[at / QUANT_GROUP] = act_group(a->x + t * a->x_row + h * a->x_head + k, a->q + at);
+            for (int k = 0; k < a->K; k += ACT_GROUP) {
+                int64_t row = t * a->H + h;
+                int     n = a->K - k < ACT_GROUP ? a->K - k : ACT_GROUP;
+                a->g[row * act_groups(a->K) + k / ACT_GROUP] = act_group(a->x + t * a->x_row + h * a->x_head + k, n, a->q + row * a->K + k);
             }
 }
 
-/* one group's part of an output */
-static float dot_group(const QuantForm *f, const QuantGroup *w, const int8_t *q, const ActGroup *g, float c)
+/* c plus a group's part without what is kept aside: n columns, of B's row in groups of 32 at w */
+static float dot_group(const QuantForm *f, const QuantGroup *w, int n, const int8_t *q, const ActGroup *g, float c)
 {
-    int width = f->halves ? 16 : 32;
-    for (int h = 0; h < 32 / width; h++) {
-        int32_t sum = 0, x = !f->halves ? g->sum : h == 0 ? g->half : g->sum - g->half;
-        for (int i = width * h; i < width * (h + 1); i++) sum += w->v[i] * q[i];
-        float t = (float)sum * w->s[h];
-        if (f->min) t = fmaf((float)x, -w->m[h], t);
-        c = fmaf(t, g->d, c);
-        if (g->at < 0 || g->at / width != h) continue;
-        t = (float)w->v[g->at] * w->s[h];
-        c = fmaf(f->min ? t - w->m[h] : t, g->x, c);
+    int     width = f->halves ? 16 : 32;
+    float   t = 0;
+    int32_t minima = 0;
+    for (int run = 0; run < n / width; run++) {
+        const QuantGroup *of = w + run * width / 32;
+        int               h = run * width / 16 % 2;
+        int32_t           sum = 0, x = f->halves ? g->half[run] : g->sum[run];
+        for (int i = run * width; i < (run + 1) * width; i++) sum += of->v[i % 32] * q[i];
+        t = fmaf((float)sum, of->s[h], t);
+        if (f->min && f->big) minima += x * (int32_t)of->m[h];
+        else if (f->min) t = fmaf((float)x, -of->m[h], t);
     }
-    return c;
+    if (f->big) t *= w->d;
+    if (f->big && f->min) t = fmaf((float)minima, -w->e, t);
+    return fmaf(t, g->d, c);
 }
 
 /* the block that holds column k of row n of b */
@@ -95,23 +103,47 @@ static const uint8_t *block_of(const DotArgs *a, const DtypeInfo *d, const uint8
     return room;
 }
 
+/* c plus what is kept aside of a row's group, n the row of b */
+static float dot_aside(const DotArgs *a, const uint8_t *b, int64_t n, int k0, const ActGroup *g, float c)
+{
+    const QuantForm *f = quant_form(a->b_type);
+    const DtypeInfo *d = dtype_info(a->b_type);
+    for (int i = 0; i < ACT_ASIDE && g->at[i] >= 0; i++) {
+        QuantGroup w;
+        uint8_t    room[256];
+        int        k = k0 + g->at[i], h = k / 16 % 2;
+        f->group(block_of(a, d, b, n, k, room), k % d->block / QUANT_GROUP, &w);
+        float v = w.d * w.s[h] * (float)w.v[k % QUANT_GROUP];
+        c = fmaf(f->min ? v - w.e * w.m[h] : v, g->x[i], c);
+    }
+    return c;
+}
+
 void dot_columns(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t n0, int64_t n1)
 {
     const QuantForm *f = quant_form(a->b_type);
     const DtypeInfo *d = dtype_info(a->b_type);
-    int              groups = d->block / QUANT_GROUP;
-    for (int64_t n = n0; n < n1; n++)
-        for (int k = 0; k < a->K; k += QUANT_GROUP) {
-            QuantGroup w;
+    const uint8_t   *b = a->b + head * a->b_head;
+    int              groups = d->block / QUANT_GROUP, of_row = act_groups(a->K);
+    for (int64_t n = n0; n < n1; n++) {
+        for (int k = 0; k < a->K; k += ACT_GROUP) {
+            QuantGroup w[ACT_GROUP / QUANT_GROUP];
             uint8_t    room[256];
-            f->group(block_of(a, d, a->b + head * a->b_head, n, k, room), k / QUANT_GROUP % groups, &w);
+            int        cols = a->K - k < ACT_GROUP ? a->K - k : ACT_GROUP;
+            for (int i = 0; i < cols; i += QUANT_GROUP)
+                f->group(block_of(a, d, b, n, k + i, room), (k + i) / QUANT_GROUP % groups, &w[i / QUANT_GROUP]);
             for (int64_t m = m0; m < m1; m++) {
-                int64_t at = (m * a->H + head) * a->K + k;
+                int64_t row = m * a->H + head;
                 real   *c = a->c + m * a->c_row + head * a->c_head + n;
-                *c = (real)dot_group(f, &w, a->q + at, a->g + at / QUANT_GROUP, k ? (float)*c : 0);
-                if (a->bias && k + QUANT_GROUP == a->K) *c += a->bias[n];
+                *c = (real)dot_group(f, w, cols, a->q + row * a->K + k, a->g + row * of_row + k / ACT_GROUP, k ? (float)*c : 0);
             }
         }
+        for (int64_t m = m0; m < m1; m++) {
+            real *c = a->c + m * a->c_row + head * a->c_head + n;
+            for (int i = 0; i < of_row; i++) *c = (real)dot_aside(a, b, n, i * ACT_GROUP, a->g + (m * a->H + head) * of_row + i, (float)*c);
+            if (a->bias) *c += a->bias[n];
+        }
+    }
 }
 
 REF(dot)

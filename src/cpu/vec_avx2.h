@@ -268,6 +268,14 @@ static INLINE w16 w_or(w16 a, w16 b) { return (w16){_mm256_or_si256(a.lo, b.lo),
 static INLINE w16 w_xor(w16 a, w16 b) { return (w16){_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
 static INLINE w16 w_shl(w16 x, int n) { return (w16){_mm256_slli_epi32(x.lo, n), _mm256_slli_epi32(x.hi, n)}; }
 static INLINE w16 w_shr(w16 x, int n) { return (w16){_mm256_srli_epi32(x.lo, n), _mm256_srli_epi32(x.hi, n)}; }
+/* the number of 16 bits at p times x; two bytes behind it are read, too */
+static INLINE w16 w_set_times(const void *p, int x)
+{
+    int32_t both;
+    memcpy(&both, p, sizeof both);
+    __m256i y = _mm256_madd_epi16(_mm256_set1_epi32(both), _mm256_set1_epi32(x & 0xffff));
+    return (w16){y, y};
+}
 static INLINE w16 w_add(w16 a, w16 b) { return (w16){_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
 static INLINE w16 w_mul(w16 a, w16 b) { return (w16){_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)}; }
 static INLINE w16 w_max(w16 a, w16 b) { return (w16){_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)}; } /* signed */
@@ -278,6 +286,12 @@ static INLINE w16 w_lookup(const uint8_t table[16], w16 i)
 {
     __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table));
     return (w16){_mm256_shuffle_epi8(t, i.lo), _mm256_shuffle_epi8(t, i.hi)};
+}
+/* each four words' bytes by their places; 255: 0 */
+static INLINE w16 w_shuffle(w16 x, const uint8_t from[16])
+{
+    __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)from));
+    return (w16){_mm256_shuffle_epi8(x.lo, t), _mm256_shuffle_epi8(x.hi, t)};
 }
 static INLINE v16 w_float(w16 x) { return (v16){_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
 static INLINE w16 w_bits(v16 x) { return (w16){_mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi)}; }

@@ -228,6 +228,13 @@ static INLINE w16 w_or(w16 a, w16 b) { return _mm512_or_si512(a, b); }
 static INLINE w16 w_xor(w16 a, w16 b) { return _mm512_xor_si512(a, b); }
 static INLINE w16 w_shl(w16 x, int n) { return _mm512_slli_epi32(x, (unsigned)n); }
 static INLINE w16 w_shr(w16 x, int n) { return _mm512_srli_epi32(x, (unsigned)n); }
+/* the number of 16 bits at p times x; two bytes behind it are read, too */
+static INLINE w16 w_set_times(const void *p, int x)
+{
+    int32_t both;
+    memcpy(&both, p, sizeof both);
+    return _mm512_madd_epi16(_mm512_set1_epi32(both), _mm512_set1_epi32(x & 0xffff));
+}
 static INLINE w16 w_add(w16 a, w16 b) { return _mm512_add_epi32(a, b); }
 static INLINE w16 w_mul(w16 a, w16 b) { return _mm512_mullo_epi32(a, b); }
 static INLINE w16 w_max(w16 a, w16 b) { return _mm512_max_epi32(a, b); } /* signed */
@@ -237,6 +244,11 @@ static INLINE w16 w_sub_bytes(w16 a, w16 b) { return _mm512_sub_epi8(a, b); }
 static INLINE w16 w_lookup(const uint8_t table[16], w16 i)
 {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table)), i);
+}
+/* each four words' bytes by their places; 255: 0 */
+static INLINE w16 w_shuffle(w16 x, const uint8_t from[16])
+{
+    return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)from)));
 }
 static INLINE v16 w_float(w16 x) { return _mm512_cvtepi32_ps(x); }
 static INLINE w16 w_bits(v16 x) { return _mm512_castps_si512(x); }

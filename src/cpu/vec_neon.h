@@ -291,6 +291,8 @@ static INLINE w16 w_set(int32_t x)
     return (w16){w, w, w, w};
 }
 static INLINE w16 w_zero(void) { return w_set(0); }
+/* the number of 16 bits at p times x; two bytes behind it may be read, too */
+static INLINE w16 w_set_times(const int16_t *p, int x) { return w_set(*p * x); }
 static INLINE w16 w_load(const void *p)
 {
     const uint8_t *b = p;
@@ -327,6 +329,12 @@ static INLINE w16 w_lookup(const uint8_t table[16], w16 i)
 {
     uint32x4_t t = vreinterpretq_u32_u8(vld1q_u8(table));
     return (w16){BYTES(vqtbl1q_u8, t, i.a), BYTES(vqtbl1q_u8, t, i.b), BYTES(vqtbl1q_u8, t, i.c), BYTES(vqtbl1q_u8, t, i.d)};
+}
+/* each four words' bytes by their places; 255: 0 */
+static INLINE w16 w_shuffle(w16 x, const uint8_t from[16])
+{
+    uint32x4_t t = vreinterpretq_u32_u8(vld1q_u8(from));
+    return (w16){BYTES(vqtbl1q_u8, x.a, t), BYTES(vqtbl1q_u8, x.b, t), BYTES(vqtbl1q_u8, x.c, t), BYTES(vqtbl1q_u8, x.d, t)};
 }
 /* The four bytes of each word of x are columns 4 j to 4 j + 3 of a group; where that bit of `signs` is set, u becomes twice - u. */
 static INLINE uint32x4_t flip4(uint32x4_t u, uint32x4_t signs, int j, int twice)

@@ -144,8 +144,8 @@ static void group_to_f32(const QuantForm *f, const uint8_t *block, int g, float 
 {
     QuantGroup q;
     f->group(block, g, &q);
-    for (int i = 0; i < QUANT_GROUP; i++) y[i] = q.s[i / 16] * (float)q.v[i];
-    for (int i = 0; f->min && i < QUANT_GROUP; i++) y[i] -= q.m[i / 16];
+    for (int i = 0; i < QUANT_GROUP; i++) y[i] = q.d * q.s[i / 16] * (float)q.v[i];
+    for (int i = 0; f->min && i < QUANT_GROUP; i++) y[i] -= q.e * q.m[i / 16];
 }
 
 /* A group of 32 columns is the smallest part that every block type decodes on its own; one that is cut goes through a copy. */

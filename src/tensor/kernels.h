@@ -41,38 +41,46 @@ typedef struct GemmArgs {
 } GemmArgs;
 
 /* ---- products with block types: activations in 8 bits ----
- * A row's columns in groups of 32: x is taken for d * q, d = max |x| / 127 in f32, q = x * (127 / max |x|) rounded, halves to
- * even.  A column that is more than 8 times as large as every other of its group is kept aside in f32, for it would leave the others
- * no digits (real models have such columns): its q is 0, and max is that of the others.  A max below 2^-100 gives d and q 0; a
- * group with a number that is infinite or none has d NaN, q 0 and nothing aside. */
-enum { ACT_ASIDE = 8 };
+ * A row's columns in groups of 128, of which the last may have 32, 64 or 96: x is taken for d * q, d = max |x| / 127 in f32,
+ * q = x * (127 / max |x|) rounded, halves to even.  Columns larger than an eighth of max |x|, where they are at most four, are kept
+ * aside in f32, for they would leave the others no digits (real models have such columns): their q is 0, and max is that of the
+ * others.  A max below 2^-100 gives d and q 0; a group with a number that is infinite or none has d NaN, q 0 and nothing aside. */
+enum { ACT_GROUP = 128, ACT_ASIDE = 4, ACT_LARGE = 8 };
 typedef struct ActGroup {
     float   d;
-    float   x;    /* what is kept aside */
-    int32_t sum;  /* of q */
-    int16_t half; /* of q's columns 0 to 15 */
-    int16_t at;   /* the column in the group of what is kept aside; -1: none */
+    float   x[ACT_ASIDE];         /* what is kept aside */
+    int16_t half[ACT_GROUP / 16]; /* sums of q: of 16 columns */
+    int16_t sum[ACT_GROUP / 32];  /* of 32 */
+    int8_t  at[ACT_ASIDE];        /* the columns that are kept aside, ascending; -1: no more */
 } ActGroup;
+static inline int act_groups(int K) { return (K + ACT_GROUP - 1) / ACT_GROUP; }
 /* x as H heads of K columns, head h of row t at x + t*x_row + h*x_head; K a multiple of 32.  Items: rows */
 typedef struct ActArgs {
     const real *x;
     int64_t     x_row, x_head;
     int         H, K;
     int8_t     *q; /* [T, H, K] */
-    ActGroup   *g; /* [T, H, K/32] */
+    ActGroup   *g; /* [T, H, act_groups(K)] */
 } ActArgs;
 
 /* C[m,n] = sum_k A[m,k] B[n,k] (+ bias[n]) for every head, A in 8 bits, B of a block type whose blocks lie along k.
- * B's columns in runs that share a scale s (and a minimum m), 16 or 32 of them (tensor/quant.h); per run ascending:
- *   I = sum v q, X = sum q (integers);  t = I * s;  with minima t = t - X * m;  c = c + t * d;
- *   and where x of column i of this run is kept aside:  t = v_i * s;  with minima t = t - m;  c = c + t * x
- * each sum of a product and something is one fused multiply-add; c from 0, the bias last.
+ * B's columns are v * s, in some types less a minimum m, where 16 or 32 columns, a run, share s and m (tensor/quant.h).  Per group
+ * of A's, ascending, t from 0; per run of it, ascending, with the integers I = sum v q and X = sum q:
+ *   t = t + I * s;  in blocks of 32 with minima  t = t - X * m
+ * In blocks of 256 s and m are small numbers, which the block's factors d and e multiply:
+ *   t = t * d;  with minima  t = t - M * e,  the integer M = sum of the runs' X * m
+ * then c = c + t * A's d.  Behind the last group, for every column of A's that is kept aside, ascending, with B's value w there as
+ * dtype_row_to_f32 gives it,  c = c + w * x;  the bias last.  Each sum of a product and something is one fused multiply-add; c from 0.
  * Items: heads, of each tiles of DOT_TILE_M x DOT_TILE_N, column tiles fastest. */
-enum { DOT_TILE_M = 256, DOT_TILE_N = 32 };
+enum {
+    DOT_TILE_M = 256,
+    DOT_TILE_N = 32,
+    DOT_A_COLUMNS = 256 << 10 /* of A, rows times columns, that are multiplied with all of a tile's columns of C before others: they stay in the second cache */
+};
 typedef struct DotArgs {
     int             M, N, K, H;
     const int8_t   *q; /* [M, H, K] */
-    const ActGroup *g; /* [M, H, K/32] */
+    const ActGroup *g; /* [M, H, act_groups(K)] */
     const uint8_t  *b;
     Dtype           b_type;
     int64_t         b_row, b_head; /* bytes from a row, a head to the next */
@@ -349,7 +357,7 @@ typedef struct Kernels {
 /* bytes of scratch that one worker needs */
 static inline size_t gemm_scratch(void) { return ((size_t)GEMM_KC * (GEMM_TILE_N + 32) + 64) * sizeof(real); }
 /* u, s and m of runs of 16, then GEMM_KC columns of sixteen rows */
-static inline size_t dot_scratch(void) { return (size_t)GEMM_KC * DOT_TILE_N * 2 + (size_t)GEMM_KC * 34 / 32 * 16 + 1024; }
+static inline size_t dot_scratch(void) { return (size_t)GEMM_KC * DOT_TILE_N * 2 + (size_t)DOT_TILE_N * 8 + DOT_A_COLUMNS / 4 + (size_t)GEMM_KC * 34 / 32 * 16 + 1024; }
 static inline size_t attn_scratch(int tile, int heads, int dk, int dv)
 {
     size_t rows = (size_t)tile * (size_t)heads;

@@ -10,6 +10,7 @@ typedef struct Act {
     int64_t     x_row;
     int8_t     *q; /* NULL: not yet */
     ActGroup   *g;
+    int         q_row, g_row; /* of q, of g: from a row to the next */
 } Act;
 /* Memory of the arena for H heads of K columns of T rows in 8 bits, or none, when no product wants them so.  filled later */
 Act  act_new(Ctx *c, const real *x, int64_t x_row, int T, int H, int K);
@@ -18,7 +19,7 @@ bool act_wanted(const Ctx *c, const Weight *w);
 /* Fills rows [t0, t0 + T) of a, whose heads of x are x_head columns apart. */
 void act_fill(Ctx *c, const Act *a, int64_t x_head, int t0, int T, int H, int K);
 /* rows from t0 on */
-Act  act_rows(const Act *a, int t0, int HK);
+Act  act_rows(const Act *a, int t0);
 
 /* Products with weights that want a in 8 bits: put together, they run as one. */
 enum { DOTS_MAX = 32 };

@@ -78,25 +78,27 @@ bool act_wanted(const Ctx *c, const Weight *w) { return c->act_q8 && !tape_on(c)
 
 Act act_new(Ctx *c, const real *x, int64_t x_row, int T, int H, int K)
 {
-    Act    a = {x, x_row, NULL, NULL};
-    size_t n = (size_t)T * (size_t)H * (size_t)K;
+    Act a = {x, x_row, NULL, NULL, H * K, H * act_groups(K)};
     if (!c->act_q8 || tape_on(c) || K % QUANT_GROUP) return a;
-    a.q = ctx_alloc(c, n, 1);
-    a.g = ctx_alloc(c, n / QUANT_GROUP, sizeof *a.g);
+    a.q = ctx_alloc(c, (size_t)T * (size_t)a.q_row, 1);
+    a.g = ctx_alloc(c, (size_t)T * (size_t)a.g_row, sizeof *a.g);
     return a;
 }
 
 void act_fill(Ctx *c, const Act *a, int64_t x_head, int t0, int T, int H, int K)
 {
-    Act     from = act_rows(a, t0, H * K);
+    Act     from = act_rows(a, t0);
     ActArgs args = {from.x, from.x_row, x_head, H, K, from.q, from.g};
     ctx_run(c, c->k->act, &args, T, 1 + (1 << 15) / (H * K + 1), 0);
 }
 
-Act act_rows(const Act *a, int t0, int HK)
+Act act_rows(const Act *a, int t0)
 {
-    int64_t at = (int64_t)t0 * HK;
-    return (Act){a->x + t0 * a->x_row, a->x_row, a->q ? a->q + at : NULL, a->g ? a->g + at / QUANT_GROUP : NULL};
+    Act rows = *a;
+    rows.x += t0 * a->x_row;
+    if (a->q) rows.q += (int64_t)t0 * a->q_row;
+    if (a->g) rows.g += (int64_t)t0 * a->g_row;
+    return rows;
 }
 
 static int64_t dot_items(const DotArgs *a)
@@ -167,7 +169,7 @@ Tensor linear(Ctx *c, Tensor x, const Weight *w, const Weight *bias)
 {
     Tensor y = tensor_new(c, x.rows, w->rows);
     check_linear(c, x, w);
-    linear_rows(c, &(Act){x.data, x.stride, NULL, NULL}, x.rows, w, bias ? bias->data : NULL, y.data, y.stride);
+    linear_rows(c, &(Act){.x = x.data, .x_row = x.stride}, x.rows, w, bias ? bias->data : NULL, y.data, y.stride);
     if (tape_on(c)) {
         LinearNode *n = tape_push(c, sizeof *n, linear_back);
         n->x = x;
@@ -181,7 +183,7 @@ Tensor linear(Ctx *c, Tensor x, const Weight *w, const Weight *bias)
 /* Those of block types in one run over all of them. */
 void linear_n(Ctx *c, Tensor x, int n, const Weight *const *w, const Weight *const *bias, Tensor *y)
 {
-    Act     a = {x.data, x.stride, NULL, NULL};
+    Act     a = {.x = x.data, .x_row = x.stride};
     DotArgs dot[DOTS_MAX];
     int     n_dot = 0;
     for (int i = 0; i < n; i++) {

@@ -24,7 +24,7 @@ static void logprob_back(Ctx *c, const TapeNode *node)
         int         m = n->h.rows - r < CHUNK ? n->h.rows - r : CHUNK;
         const real *h = tensor_row(n->h, r);
         XentArgs    a = {n->logits, V, n->target + r, NULL, tape_grad(c, n->y.data) + 2 * (int64_t)r};
-        linear_rows(c, &(Act){h, n->h.stride, NULL, NULL}, m, n->w, NULL, n->logits, V);
+        linear_rows(c, &(Act){.x = h, .x_row = n->h.stride}, m, n->w, NULL, n->logits, V);
         ctx_run(c, c->k->xent_back, &a, m, 4, 0);
         linear_grad_x(c, n->logits, V, m, n->w, tape_grad(c, h), n->h.stride);
         if (dw) linear_grad_w(c, n->logits, V, h, n->h.stride, m, V, n->w->cols, dw);
@@ -41,7 +41,7 @@ Tensor logprob(Ctx *c, Tensor h, const Weight *head, const int32_t *target)
     for (int r = 0; r < h.rows && !ctx_failed(c); r += CHUNK) {
         int      m = h.rows - r < CHUNK ? h.rows - r : CHUNK;
         XentArgs a = {logits, V, target + r, y.data + 2 * (int64_t)r, NULL};
-        linear_rows(c, &(Act){tensor_row(h, r), h.stride, NULL, NULL}, m, head, NULL, logits, V);
+        linear_rows(c, &(Act){.x = tensor_row(h, r), .x_row = h.stride}, m, head, NULL, logits, V);
         ctx_run(c, c->k->xent, &a, m, 4, 0);
     }
     if (tape_on(c)) {

@@ -125,7 +125,7 @@ static void experts_forward(Ctx *c, const MoeNode *n, const Held *h)
     int     n_dot = 0;
     for (int i = 0; i < h->n; i++) {
         Rows r = expert_rows(n, h->id[i]);
-        Act  x = act_rows(&n->xa, r.s0, n->xg.cols);
+        Act  x = act_rows(&n->xa, r.s0);
         if (act_wanted(c, h->w[i].gate) || act_wanted(c, h->w[i].up)) act_fill(c, &x, 0, 0, r.n, 1, n->xg.cols);
         expert_product(c, &x, r.n, h->w[i].gate, n->gate, r.s0, dot, &n_dot);
         expert_product(c, &x, r.n, h->w[i].up, n->up, r.s0, dot, &n_dot);
@@ -134,7 +134,7 @@ static void experts_forward(Ctx *c, const MoeNode *n, const Held *h)
     n_dot = 0;
     for (int i = 0; i < h->n; i++) {
         Rows       r = expert_rows(n, h->id[i]);
-        Act        act = act_rows(&n->aa, r.s0, n->act.cols);
+        Act        act = act_rows(&n->aa, r.s0);
         SwigluArgs a = {tensor_row(n->gate, r.s0), tensor_row(n->up, r.s0), NULL, tensor_row(n->act, r.s0), NULL, NULL, n->act.stride, n->act.cols};
         ctx_run(c, c->k->swiglu, &a, r.n, 16, 0);
         if (act_wanted(c, h->w[i].down)) act_fill(c, &act, 0, 0, r.n, 1, n->act.cols);

@@ -9,7 +9,7 @@
 void quant_q4_0(const uint8_t *b, int g, QuantGroup *o)
 {
     (void)g;
-    quant_scale(o, quant_f16(b));
+    quant_scale(o, 1, quant_f16(b));
     for (int i = 0; i < 16; i++) {
         o->v[i] = (int8_t)((b[2 + i] & 15) - 8);
         o->v[16 + i] = (int8_t)((b[2 + i] >> 4) - 8);
@@ -20,8 +20,8 @@ void quant_q4_0(const uint8_t *b, int g, QuantGroup *o)
 void quant_q4_1(const uint8_t *b, int g, QuantGroup *o)
 {
     (void)g;
-    quant_scale(o, quant_f16(b));
-    quant_min(o, -quant_f16(b + 2));
+    quant_scale(o, 1, quant_f16(b));
+    quant_min(o, 1, -quant_f16(b + 2));
     for (int i = 0; i < 16; i++) {
         o->v[i] = b[4 + i] & 15;
         o->v[16 + i] = (int8_t)(b[4 + i] >> 4);
@@ -36,7 +36,7 @@ void quant_q5_0(const uint8_t *b, int g, QuantGroup *o)
 {
     uint32_t high = quant_u32(b + 2);
     (void)g;
-    quant_scale(o, quant_f16(b));
+    quant_scale(o, 1, quant_f16(b));
     for (int i = 0; i < 16; i++) {
         o->v[i] = (int8_t)(five(b[6 + i] & 15, high, i) - 16);
         o->v[16 + i] = (int8_t)(five(b[6 + i] >> 4, high, 16 + i) - 16);
@@ -48,8 +48,8 @@ void quant_q5_1(const uint8_t *b, int g, QuantGroup *o)
 {
     uint32_t high = quant_u32(b + 4);
     (void)g;
-    quant_scale(o, quant_f16(b));
-    quant_min(o, -quant_f16(b + 2));
+    quant_scale(o, 1, quant_f16(b));
+    quant_min(o, 1, -quant_f16(b + 2));
     for (int i = 0; i < 16; i++) {
         o->v[i] = (int8_t)five(b[8 + i] & 15, high, i);
         o->v[16 + i] = (int8_t)five(b[8 + i] >> 4, high, 16 + i);
@@ -60,7 +60,7 @@ void quant_q5_1(const uint8_t *b, int g, QuantGroup *o)
 void quant_q8_0(const uint8_t *b, int g, QuantGroup *o)
 {
     (void)g;
-    quant_scale(o, quant_f16(b));
+    quant_scale(o, 1, quant_f16(b));
     memcpy(o->v, b + 2, 32);
 }
 
@@ -70,11 +70,11 @@ void quant_q8_0(const uint8_t *b, int g, QuantGroup *o)
 void quant_q2_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 16 + 32 * (g / 4);
-    float          d = quant_f16(b + 80), dmin = quant_f16(b + 82);
+    o->d = quant_f16(b + 80);
+    o->e = quant_f16(b + 82);
     for (int h = 0; h < 2; h++) {
-        uint8_t s = b[2 * g + h];
-        o->s[h] = d * (float)(s & 15);
-        o->m[h] = dmin * (float)(s >> 4);
+        o->s[h] = b[2 * g + h] & 15;
+        o->m[h] = (float)(b[2 * g + h] >> 4);
     }
     for (int i = 0; i < 32; i++) o->v[i] = q[i] >> 2 * (g % 4) & 3;
 }
@@ -83,10 +83,10 @@ void quant_q2_k(const uint8_t *b, int g, QuantGroup *o)
 void quant_q3_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 32 + 32 * (g / 4), *s = b + 96;
-    float          d = quant_f16(b + 108);
+    o->d = quant_f16(b + 108);
     for (int h = 0; h < 2; h++) {
         int k = 2 * g + h, low = k < 8 ? s[k] & 15 : s[k - 8] >> 4;
-        o->s[h] = d * (float)((low | (s[8 + k % 4] >> 2 * (k / 4) & 3) << 4) - 32);
+        o->s[h] = (float)((low | (s[8 + k % 4] >> 2 * (k / 4) & 3) << 4) - 32);
     }
     for (int i = 0; i < 32; i++) o->v[i] = (int8_t)((q[i] >> 2 * (g % 4) & 3) - 4 + (b[i] >> g & 1) * 4);
 }
@@ -98,8 +98,8 @@ static void scale_min(const uint8_t *b, int g, QuantGroup *o)
     const uint8_t *s = b + 4;
     int            sc = g < 4 ? s[g] & 63 : (s[g + 4] & 15) | (s[g - 4] >> 6) << 4;
     int            m = g < 4 ? s[g + 4] & 63 : s[g + 4] >> 4 | (s[g] >> 6) << 4;
-    quant_scale(o, quant_f16(b) * (float)sc);
-    quant_min(o, quant_f16(b + 2) * (float)m);
+    quant_scale(o, quant_f16(b), (float)sc);
+    quant_min(o, quant_f16(b + 2), (float)m);
 }
 
 /* d, dmin, scales[12], qs[128]: groups in pairs, low and high nibble */
@@ -122,8 +122,8 @@ void quant_q5_k(const uint8_t *b, int g, QuantGroup *o)
 void quant_q6_k(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *low = b + 64 * (g / 4) + 32 * (g % 2), *high = b + 128 + 32 * (g / 4);
-    float          d = quant_f16(b + 208);
-    for (int h = 0; h < 2; h++) o->s[h] = d * (float)(int8_t)b[192 + 2 * g + h];
+    o->d = quant_f16(b + 208);
+    for (int h = 0; h < 2; h++) o->s[h] = (int8_t)b[192 + 2 * g + h];
     for (int i = 0; i < 32; i++) o->v[i] = (int8_t)(((low[i] >> 4 * (g % 4 / 2) & 15) | (high[i] >> 2 * (g % 4) & 3) << 4) - 32);
 }
 
@@ -144,7 +144,7 @@ static void nibbles(const int8_t value[16], const uint8_t *q, QuantGroup *o)
 void quant_iq4_nl(const uint8_t *b, int g, QuantGroup *o)
 {
     (void)g;
-    quant_scale(o, quant_f16(b));
+    quant_scale(o, 1, quant_f16(b));
     nibbles(QUANT_IQ4_VALUE, b + 2, o);
 }
 
@@ -152,7 +152,7 @@ void quant_iq4_nl(const uint8_t *b, int g, QuantGroup *o)
 void quant_iq4_xs(const uint8_t *b, int g, QuantGroup *o)
 {
     int scale = (b[4 + g / 2] >> 4 * (g % 2) & 15) | (quant_u16(b + 2) >> 2 * g & 3) << 4;
-    quant_scale(o, quant_f16(b) * (float)(scale - 32));
+    quant_scale(o, quant_f16(b), (float)(scale - 32));
     nibbles(QUANT_IQ4_VALUE, b + 8 + 16 * g, o);
 }
 
@@ -163,7 +163,7 @@ void quant_mxfp4(const uint8_t *b, int g, QuantGroup *o)
     float    d;
     (void)g;
     memcpy(&d, &bits, 4);
-    quant_scale(o, d);
+    quant_scale(o, 1, d);
     nibbles(QUANT_MXFP4_VALUE, b + 1, o);
 }
 
@@ -172,7 +172,7 @@ void quant_mxfp4(const uint8_t *b, int g, QuantGroup *o)
 void quant_tq1_0(const uint8_t *b, int g, QuantGroup *o)
 {
     static const uint8_t POWER[] = {1, 3, 9, 27, 81};
-    quant_scale(o, quant_f16(b + 52));
+    quant_scale(o, quant_f16(b + 52), 1);
     for (int i = 0; i < 32; i++) {
         int     c = 32 * g + i, wide = c < 160 ? 32 : c < 240 ? 16 : 4, in = c < 160 ? c : c < 240 ? c - 160 : c - 240;
         uint8_t byte = b[(c < 160 ? 0 : c < 240 ? 32 : 48) + in % wide], digit = (uint8_t)(byte * POWER[in / wide]);
@@ -183,7 +183,7 @@ void quant_tq1_0(const uint8_t *b, int g, QuantGroup *o)
 const QuantForm *quant_form(Dtype t)
 {
     static const QuantForm TABLE[DT_COUNT] = {
-#define X(name, type, block, halves, min, lift) [type] = {quant_##name, halves, min, lift},
+#define X(name, type, block, halves, min, lift) [type] = {quant_##name, halves, min, (block) == 256, lift},
         QUANT_FORMS(X)
 #undef X
     };

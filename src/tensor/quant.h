@@ -5,11 +5,12 @@
 
 #include "dtype.h"
 
-/* The columns [32 g, 32 g + 32) of a block: column i is s[i/16] * v[i], rounded once, and, in types with minima, m[i/16] is
- * then taken away.  Where one scale stands for all 32, both halves hold it. */
+/* The columns [32 g, 32 g + 32) of a block: column i is (d * s[i/16]) * v[i], each product rounded, and, in types with minima,
+ * e * m[i/16], rounded, is then taken away.  Where one scale stands for all 32, both halves hold it.  In blocks of 32 d and e are 1; in
+ * those of 256 m is an integer of at most 6 bits, s one of at most 8 or, in IQ2 and IQ3_XXS, one and a half. */
 typedef struct QuantGroup {
     int8_t v[QUANT_GROUP];
-    float  s[2], m[2];
+    float  d, e, s[2], m[2];
 } QuantGroup;
 
 /* X(name, type, columns of a block, a scale for every 16 columns and not 32?, minima?, lift) */
@@ -31,7 +32,8 @@ typedef struct QuantForm {
     QuantGroupFn *group;
     bool          halves;  /* a scale for every 16 columns, not 32 */
     bool          min;
-    int           lift;  /* v + lift lies in 0..127 (0..255 where lift is 128): what products with 8 bits store */
+    bool          big;     /* blocks of 256: with a factor for all scales (d), and one for all minima (e) */
+    int           lift;    /* v + lift lies in 0..127 (0..255 where lift is 128): what products with 8 bits store */
 } QuantForm;
 const QuantForm *quant_form(Dtype t); /* NULL: no block type */
 
@@ -56,8 +58,16 @@ QUANT_GRIDS(X)
 extern uint8_t QUANT_EVEN_SIGNS[128]; /* of seven signs all eight */
 void quant_rows_fill(void);
 
-static inline void quant_scale(QuantGroup *o, float s) { o->s[0] = o->s[1] = s; }
-static inline void quant_min(QuantGroup *o, float m) { o->m[0] = o->m[1] = m; }
+static inline void quant_scale(QuantGroup *o, float d, float s)
+{
+    o->d = d;
+    o->s[0] = o->s[1] = s;
+}
+static inline void quant_min(QuantGroup *o, float e, float m)
+{
+    o->e = e;
+    o->m[0] = o->m[1] = m;
+}
 
 extern const int8_t QUANT_IQ4_VALUE[16], QUANT_MXFP4_VALUE[16]; /* what nibbles stand for */
 

@@ -30,17 +30,17 @@ void quant_iq2_xxs(const uint8_t *b, int g, QuantGroup *o)
 {
     const uint8_t *q = b + 2 + 8 * g;
     uint32_t       word = quant_u32(q + 4);
-    quant_scale(o, quant_f16(b) * (0.5f + (float)(word >> 28)) * 0.25f);
+    quant_scale(o, quant_f16(b) * 0.25f, 0.5f + (float)(word >> 28));
     for (int j = 0; j < 4; j++) eight(GRID_IQ2_XXS[q[j]], even_signs(word >> 7 * j & 127), o->v + 8 * j);
 }
 
 /* d, u16 qs[32]: 9 bits of row, 7 of signs; scales[8]: a nibble per 16 columns */
 void quant_iq2_xs(const uint8_t *b, int g, QuantGroup *o)
 {
-    float d = quant_f16(b);
+    o->d = quant_f16(b) * 0.25f;
     for (int j = 0; j < 4; j++) {
         uint32_t q = quant_u16(b + 2 + 8 * g + 2 * j);
-        o->s[j / 2] = d * (0.5f + (float)(b[66 + g] >> 4 * (j / 2) & 15)) * 0.25f;
+        o->s[j / 2] = 0.5f + (float)(b[66 + g] >> 4 * (j / 2) & 15);
         eight(GRID_IQ2_XS[q & 511], even_signs(q >> 9), o->v + 8 * j);
     }
 }
@@ -48,9 +48,9 @@ void quant_iq2_xs(const uint8_t *b, int g, QuantGroup *o)
 /* d, qs[32], signs[32], qh[8]: two high bits for each of four; scales[8] */
 void quant_iq2_s(const uint8_t *b, int g, QuantGroup *o)
 {
-    float d = quant_f16(b);
+    o->d = quant_f16(b) * 0.25f;
     for (int j = 0; j < 4; j++) {
-        o->s[j / 2] = d * (0.5f + (float)(b[74 + g] >> 4 * (j / 2) & 15)) * 0.25f;
+        o->s[j / 2] = 0.5f + (float)(b[74 + g] >> 4 * (j / 2) & 15);
         eight(GRID_IQ2_S[b[2 + 4 * g + j] | (b[66 + g] >> 2 * j & 3) << 8], b[34 + 4 * g + j], o->v + 8 * j);
     }
 }
@@ -67,7 +67,7 @@ void quant_iq3_xxs(const uint8_t *b, int g, QuantGroup *o)
     static const int8_t VALUE[8] = {4, 12, 20, 28, 36, 44, 52, 62};
     const uint8_t      *q = b + 2 + 8 * g;
     uint32_t            word = quant_u32(b + 66 + 4 * g);
-    quant_scale(o, quant_f16(b) * (0.5f + (float)(word >> 28)) * 0.5f);
+    quant_scale(o, quant_f16(b) * 0.5f, 0.5f + (float)(word >> 28));
     for (int j = 0; j < 4; j++)
         four_and_four(VALUE, GRID_IQ3_XXS[q[2 * j]], GRID_IQ3_XXS[q[2 * j + 1]], even_signs(word >> 7 * j & 127), o->v + 8 * j);
 }
@@ -77,7 +77,7 @@ void quant_iq3_s(const uint8_t *b, int g, QuantGroup *o)
 {
     static const int8_t VALUE[8] = {1, 3, 5, 7, 9, 11, 13, 15};
     const uint8_t      *q = b + 2 + 8 * g;
-    quant_scale(o, quant_f16(b) * (float)(1 + 2 * (b[106 + g / 2] >> 4 * (g % 2) & 15)));
+    quant_scale(o, quant_f16(b), (float)(1 + 2 * (b[106 + g / 2] >> 4 * (g % 2) & 15)));
     for (int j = 0; j < 4; j++) {
         int row0 = q[2 * j] | (b[66 + g] >> 2 * j & 1) << 8, row1 = q[2 * j + 1] | (b[66 + g] >> (2 * j + 1) & 1) << 8;
         four_and_four(VALUE, GRID_IQ3_S[row0], GRID_IQ3_S[row1], b[74 + 4 * g + j], o->v + 8 * j);
@@ -95,7 +95,7 @@ static void eight_shifted(uint16_t row, int delta, int8_t *v)
 void quant_iq1_s(const uint8_t *b, int g, QuantGroup *o)
 {
     uint32_t high = quant_u16(b + 34 + 2 * g);
-    quant_scale(o, quant_f16(b) * (float)(2 * (high >> 12 & 7) + 1) * 0.125f);
+    quant_scale(o, quant_f16(b) * 0.125f, (float)(2 * (high >> 12 & 7) + 1));
     for (int j = 0; j < 4; j++) eight_shifted(GRID_IQ1[b[2 + 4 * g + j] | (high >> 3 * j & 7) << 8], high & 0x8000 ? -1 : 1, o->v + 8 * j);
 }
 
@@ -105,9 +105,10 @@ void quant_iq1_m(const uint8_t *b, int g, QuantGroup *o)
 {
     uint32_t d = 0;
     for (int i = 0; i < 4; i++) d |= (uint32_t)(quant_u16(b + 48 + 2 * i) >> 12) << 4 * i;
+    o->d = f16_to_f32((uint16_t)d) * 0.125f;
     for (int j = 0; j < 4; j++) {
         int k = 2 * g + j / 2, nibble = b[32 + 2 * g + j / 2] >> 4 * (j % 2);
-        o->s[j / 2] = f16_to_f32((uint16_t)d) * (float)(2 * (quant_u16(b + 48 + 2 * (k / 4)) >> 3 * (k % 4) & 7) + 1) * 0.125f;
+        o->s[j / 2] = (float)(2 * (quant_u16(b + 48 + 2 * (k / 4)) >> 3 * (k % 4) & 7) + 1);
         eight_shifted(GRID_IQ1[b[4 * g + j] | (nibble & 7) << 8], nibble & 8 ? -1 : 1, o->v + 8 * j);
     }
 }
