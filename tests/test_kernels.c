@@ -619,11 +619,43 @@ static void test_peak(void **state)
     mem_pages_free(p, 1 << 20);
 }
 
+/* What is kept aside: more than 8 times the fifth largest, four at most, wherever in the group; exactly 8 times is not. */
+static void test_aside(void **state)
+{
+    static const struct {
+        int   n, found, q; /* q of the others, which are 1 or -1 */
+        float large[5];
+        int   at[5];
+    } CASE[] = {
+        {128, 0, 16, {8}, {5}}, {128, 1, 127, {8.5f}, {127}}, {32, 2, 127, {-9, 9}, {0, 1}}, {128, 3, 127, {9, 90000, -900}, {5, 70, 100}},
+        {96, 4, 127, {9, 10, 90, 100}, {92, 93, 94, 95}}, {128, 0, 10, {9, 10, 11, 12, 13}, {1, 2, 3, 4, 5}},
+        {64, 3, 16, {99, 99, 99, 8, 8}, {3, 5, 7, 9, 11}},
+    };
+    (void)state;
+    for (int t = 0; t < n_tables; t++)
+        for (size_t c = 0; c < sizeof CASE / sizeof *CASE; c++) {
+            float    x[ACT_GROUP];
+            int8_t   q[ACT_GROUP];
+            ActGroup g;
+            for (int i = 0; i < CASE[c].n; i++) x[i] = i % 2 ? 1 : -1;
+            for (int i = 0; i < 5 && CASE[c].large[i] != 0; i++) x[CASE[c].at[i]] = CASE[c].large[i];
+            table[t]->act(&(ActArgs){x, CASE[c].n, CASE[c].n, 1, CASE[c].n, q, &g}, 0, 1, NULL);
+            for (int i = 0; i < ACT_ASIDE; i++) assert_int_equal(g.at[i], i < CASE[c].found ? CASE[c].at[i] : -1);
+            for (int i = 0; i < CASE[c].found; i++) {
+                assert_true(g.x[i] == CASE[c].large[i]);
+                assert_int_equal(q[g.at[i]], 0);
+            }
+            assert_int_equal(q[20], -CASE[c].q);
+            assert_int_equal(q[21], CASE[c].q);
+        }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_holes),
         cmocka_unit_test(test_against_reference),
+        cmocka_unit_test(test_aside),
         cmocka_unit_test(test_f8_codes),
         cmocka_unit_test(test_exp),
         cmocka_unit_test(test_peak),

@@ -26,7 +26,7 @@ extern const char *const ACT_TYPES[], *const KV_TYPES[];
     OPT_CPU(a)
 #define OPT_ACT(name, to)                                                                                              \
     OPT_CHOICE(0, name, to, ACT_TYPES, "TYPE", "what is multiplied with weights of GGUF's block types: q8, rounded to 8 bits in groups of "  \
-               "32, or f32, as it is, which is slow")
+               "128, or f32, as it is, which is slow")
 #define OPT_ENGINE(a)                                                                                                  \
     OPT_GROUP("The machine"),                                                                                          \
     OPT_SIZE(0, "ctx", &(a)->ctx, 16, 1 << 30, "N", "positions of one conversation, prompt and answer; without it what the model "  \

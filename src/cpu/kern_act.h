@@ -13,19 +13,15 @@ static INLINE void act_sizes(const float *x, int n, w16 sizes[ACT_GROUP / 16])
     UNROLL
     for (int i = 1; i < n / 16; i++) sizes[i] = w_and(w_bits(v_load(x + 16 * i)), w_set(0x7fffffff));
 }
-/* the columns of x that are larger than a part of the largest, into at; -1: too many */
-static INLINE int act_large(const w16 *sizes, int n, float max, int8_t at[ACT_ASIDE])
+/* whether more columns than may be kept aside are larger than a part of the largest: then none is */
+static INLINE bool act_alike(const w16 *sizes, int n, float max)
 {
     float   part = max * (1.0f / ACT_LARGE);
-    int32_t bits;
-    int     found = 0;
+    int32_t bits, above = 0;
     memcpy(&bits, &part, sizeof bits);
-    for (int i = 0; i < n / 16; i++)
-        for (uint32_t above = w_above(sizes[i], bits); above; above &= above - 1) {
-            if (found == ACT_ASIDE) return -1;
-            at[found++] = (int8_t)(16 * i + __builtin_ctz(above));
-        }
-    return found;
+    UNROLL
+    for (int i = 0; i < n / 16; i++) above += __builtin_popcount(w_above(sizes[i], bits));
+    return above > ACT_ASIDE;
 }
 
 static INLINE float act_largest(const w16 *sizes, int n)
@@ -54,8 +50,8 @@ static INLINE ActGroup act_group_v(const float *from, int n, int8_t *q)
         g.d = __builtin_nanf("");
         return g;
     }
-    int large = act_large(sizes, n, max, at);
-    if (large > 0) {
+    int large = max < 0x1p-100f || act_alike(sizes, n, max) ? 0 : act_large(from, n, at);
+    if (large) {
         memcpy(aside, from, (size_t)n * sizeof *aside);
         for (int i = 0; i < large; i++) {
             g.at[i] = at[i];

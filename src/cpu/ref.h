@@ -7,6 +7,9 @@
 /* Columns [col0, col0 + n) of the stored row `row` of a coded B, row 0 being where b points (ref_gemm.c) */
 void gemm_decode(const GemmArgs *a, int64_t row, int64_t col0, int n, float *dst);
 
+/* Which of a group's n columns, all of them numbers, are kept aside, ascending; how many (ref_quant.c) */
+int act_large(const float *x, int n, int8_t at[ACT_ASIDE]);
+
 /* Rows [m0, m1) and columns [n0, n1) of a head's C (ref_quant.c) */
 void dot_columns(const DotArgs *a, int64_t head, int64_t m0, int64_t m1, int64_t n0, int64_t n1);
 

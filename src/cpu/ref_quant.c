@@ -16,15 +16,21 @@ static uint32_t largest_bits(const float *x, int n) /* of |x|: a NaN is larger t
     return largest;
 }
 
-/* the columns above a part of the largest; none where they are too many */
-static int large_columns(const float *x, int n, float max, int8_t at[ACT_ASIDE])
+int act_large(const float *x, int n, int8_t at[ACT_ASIDE])
 {
-    int found = 0;
+    float most[ACT_ASIDE + 1] = {0}; /* descending */
+    int   found = 0;
+    for (int i = 0; i < n; i++) {
+        float size = fabsf(x[i]);
+        for (int j = 0; j <= ACT_ASIDE; j++)
+            if (size > most[j]) {
+                float smaller = most[j];
+                most[j] = size;
+                size = smaller;
+            }
+    }
     for (int i = 0; i < n; i++)
-        if (fabsf(x[i]) > max * (1.0f / ACT_LARGE)) {
-            if (found == ACT_ASIDE) return 0;
-            at[found++] = (int8_t)i;
-        }
+        if (fabsf(x[i]) > ACT_LARGE * most[ACT_ASIDE]) at[found++] = (int8_t)i;
     return found;
 }
 
@@ -42,7 +48,8 @@ static ActGroup act_group(const real *from, int n, int8_t *q)
         return g;
     }
     memcpy(&max, &largest, sizeof max);
-    for (int i = large_columns(x, n, max, at) - 1; i >= 0; i--) {
+    if (max < 0x1p-100f) return g;
+    for (int i = act_large(x, n, at) - 1; i >= 0; i--) {
         g.at[i] = at[i];
         g.x[i] = x[at[i]];
         x[at[i]] = 0;

@@ -42,9 +42,9 @@ typedef struct GemmArgs {
 
 /* ---- products with block types: activations in 8 bits ----
  * A row's columns in groups of 128, of which the last may have 32, 64 or 96: x is taken for d * q, d = max |x| / 127 in f32,
- * q = x * (127 / max |x|) rounded, halves to even.  Columns larger than an eighth of max |x|, where they are at most four, are kept
- * aside in f32, for they would leave the others no digits (real models have such columns): their q is 0, and max is that of the
- * others.  A max below 2^-100 gives d and q 0; a group with a number that is infinite or none has d NaN, q 0 and nothing aside. */
+ * q = x * (127 / max |x|) rounded, halves to even.  Columns more than 8 times as large as the group's fifth largest are kept aside in
+ * f32, for they would leave the others no digits (real models have such columns): their q is 0, and max is that of the others.  A max
+ * below 2^-100 gives d and q 0, and keeps nothing aside; a group with a number that is infinite or none has d NaN, q 0 and nothing aside. */
 enum { ACT_GROUP = 128, ACT_ASIDE = 4, ACT_LARGE = 8 };
 typedef struct ActGroup {
     float   d;
