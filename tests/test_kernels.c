@@ -141,7 +141,7 @@ static void check_act(KernelFn *ref, KernelFn *fast, const char *what, NumKind k
 
 static void check_dot(KernelFn *ref, KernelFn *fast, const char *what, NumKind kind)
 {
-    int         k = pick(0, QUANT_TYPES - 1), M = rng_below(&rnd, 8) ? width(20) : pick(250, 260), N = width(M > 20 ? 40 : 100), H = pick(1, 3);
+    int         k = pick(0, QUANT_TYPES - 1), M = rng_below(&rnd, 8) ? width(36) : pick(250, 260), N = width(M > 20 ? 40 : 100), H = pick(1, 3);
     Dtype       t = QUANT_SCALES[k].type;
     int         block = dtype_info(t)->block, K = block * pick(1, 600 / block + 1), head = N + pick(0, 5), cs = H * head + pick(0, 5);
     size_t      numbers = (size_t)M * (size_t)(H * K), groups = (size_t)(M * H * act_groups(K)), blocks = (size_t)(H * N) * (size_t)(K / block);

@@ -18,6 +18,7 @@
 typedef struct DotForm { /* constants of a compiled tile: of a type's QuantForm, and whether its lift is 128 */
     bool halves, min, big, wide;
 } DotForm;
+static INLINE int dot_lift(int lift) { return lift == 128 ? WIDE_LIFT : lift; } /* by how much products of u are too large */
 static INLINE int run_width(const DotForm f) { return f.halves ? 16 : 32; }
 static INLINE int32_t run_sum(const DotForm f, const ActGroup *g, int run) { return f.halves ? g->half[run] : g->sum[run]; }
 /* the sums of runs 2 i and 2 i + 1 */
@@ -236,13 +237,13 @@ static INLINE void ask_for_next(const DotArgs *a, const uint8_t *next, const uin
 /* DotTile's off of rows [m0, m1) and columns [k0, k1); runs to a row */
 static int dot_off(const DotArgs *a, const QuantForm *f, int64_t head, int64_t m0, int64_t m1, int k0, int k1, int32_t *to)
 {
-    const int width = f->halves ? 16 : 32;
+    const int width = f->halves ? 16 : 32, lift = dot_lift(f->lift);
     for (int64_t m = m0; m < m1 && !f->min; m++)
         for (int k = k0; k < k1; k += ACT_GROUP) {
             const ActGroup *g = a->g + (m * a->H + head) * act_groups(a->K) + k / ACT_GROUP;
             const int16_t  *sum = f->halves ? g->half : g->sum;
             int             n = (k1 - k < ACT_GROUP ? k1 - k : ACT_GROUP) / width;
-            for (int i = 0; i < n; i++) *to++ = -f->lift * sum[i];
+            for (int i = 0; i < n; i++) *to++ = -lift * sum[i];
         }
     return (k1 - k0) / width;
 }

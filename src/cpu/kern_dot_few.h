@@ -7,11 +7,11 @@
 #ifndef AHA_CPU_KERN_DOT_FEW_H
 #define AHA_CPU_KERN_DOT_FEW_H
 
-enum { FEW_MAX = 8 }; /* rows that do without a panel */
+enum { FEW_MAX = 32 }; /* rows that do without a panel */
 
 static INLINE w16 few_off(const DotForm f, int lift, const ActGroup *g, int run)
 {
-    return f.min ? w_zero() : w_set_times((f.halves ? g->half : g->sum) + run, -lift);
+    return f.min ? w_zero() : w_set_times((f.halves ? g->half : g->sum) + run, -dot_lift(lift));
 }
 
 /* Several rows at once are worth it where a block's sums are few and its weights come cheaply. */

@@ -399,18 +399,20 @@ static INLINE w16 w_dot(w16 acc, w16 u, w16 x)
 {
     return (w16){_mm256_dpbusd_avx_epi32(acc.lo, u.lo, x.lo), _mm256_dpbusd_avx_epi32(acc.hi, u.hi, x.hi)};
 }
+enum { WIDE_LIFT = 128 };
 static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) { return w_dot(acc, u, x); }
 #else
-static INLINE __m256i dot8(__m256i acc, __m256i u, __m256i x, int times)
+static INLINE __m256i dot8(__m256i acc, __m256i u, __m256i x)
 {
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u, x), _mm256_set1_epi16((short)times)));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u, x), _mm256_set1_epi16(1)));
 }
-static INLINE w16 w_dot(w16 acc, w16 u, w16 x) { return (w16){dot8(acc.lo, u.lo, x.lo, 1), dot8(acc.hi, u.hi, x.hi, 1)}; }
-static INLINE __m256i dot8_wide(__m256i acc, __m256i u, __m256i x) /* a pair's sum of nibbles fits into 16 bits */
+static INLINE w16 w_dot(w16 acc, w16 u, w16 x) { return (w16){dot8(acc.lo, u.lo, x.lo), dot8(acc.hi, u.hi, x.hi)}; }
+static INLINE __m256i dot8_wide(__m256i acc, __m256i u, __m256i x) /* the sign goes to x: a pair's sum fits into 16 bits */
 {
-    __m256i low = _mm256_set1_epi8(15);
-    return dot8(dot8(acc, _mm256_and_si256(u, low), x, 1), _mm256_and_si256(_mm256_srli_epi16(u, 4), low), x, 16);
+    __m256i v = _mm256_xor_si256(u, _mm256_set1_epi8((char)128));
+    return dot8(acc, _mm256_abs_epi8(v), _mm256_sign_epi8(x, v));
 }
+enum { WIDE_LIFT = 0 };
 static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) { return (w16){dot8_wide(acc.lo, u.lo, x.lo), dot8_wide(acc.hi, u.hi, x.hi)}; }
 #endif
 

@@ -312,20 +312,22 @@ static INLINE void w_rows(const uint8_t *p, int64_t row, w16 out[4])
     for (int j = 0; j < 4; j++) out[j] = _mm512_castps_si512(x[j]);
 }
 
-/* acc + the products of four bytes each, u without and x with a sign.  w_dot: u is at most 127. */
+/* acc + the products of four bytes each, u without and x with a sign, which is not -128.  w_dot: u is at most 127.  w_dot_wide: u is what
+ * has a sign plus 128, of which the products count WIDE_LIFT. */
 #ifdef __AVX512VNNI__
 static INLINE w16 w_dot(w16 acc, w16 u, w16 x) { return _mm512_dpbusd_epi32(acc, u, x); }
+enum { WIDE_LIFT = 128 };
 static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) { return _mm512_dpbusd_epi32(acc, u, x); }
 #else
 static INLINE w16 w_dot(w16 acc, w16 u, w16 x)
 {
     return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(u, x), _mm512_set1_epi16(1)));
 }
-static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) /* a pair's sum of nibbles fits into 16 bits */
+enum { WIDE_LIFT = 0 };
+static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x) /* the sign goes to x: a pair's sum fits into 16 bits */
 {
-    w16 low = _mm512_and_si512(u, _mm512_set1_epi8(15)), high = _mm512_and_si512(_mm512_srli_epi16(u, 4), _mm512_set1_epi8(15));
-    acc = w_dot(acc, low, x);
-    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(high, x), _mm512_set1_epi16(16)));
+    w16 v = _mm512_xor_si512(u, _mm512_set1_epi8((char)128));
+    return w_dot(acc, _mm512_abs_epi8(v), _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(v), _mm512_setzero_si512(), x));
 }
 #endif
 

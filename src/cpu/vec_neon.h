@@ -454,6 +454,7 @@ static INLINE w16 w_dot(w16 acc, w16 u, w16 x)
 {
     return (w16){dot4(acc.a, u.a, x.a), dot4(acc.b, u.b, x.b), dot4(acc.c, u.c, x.c), dot4(acc.d, u.d, x.d)};
 }
+enum { WIDE_LIFT = 128 };
 static INLINE w16 w_dot_wide(w16 acc, w16 u, w16 x)
 {
     return (w16){dot4_wide(acc.a, u.a, x.a), dot4_wide(acc.b, u.b, x.b), dot4_wide(acc.c, u.c, x.c), dot4_wide(acc.d, u.d, x.d)};
