@@ -51,7 +51,7 @@ static INLINE v16 group_add(const DotForm f, const ActGroup *g, v16 t, const flo
 
 typedef struct DotTile {
     Panel           p;
-    int             kc, lift;
+    int             kc;
     const int8_t   *q; /* the tile's first row at the panel's first k */
     const ActGroup *g;
     int64_t         q_row, g_row;

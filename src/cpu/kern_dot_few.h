@@ -44,11 +44,11 @@ typedef void FewFn(StripeRows from, int64_t blocks, const int8_t *const *q, cons
         UNROLL                                                                                                        \
         for (int n = 0; n < rows; n++) t[n] = v_zero();                                                               \
         for (int64_t i = 0; i < blocks; i++) {                                                                        \
-            const Stripe at = stripe_block(stripe_form(type), from, i);                                               \
-            const int    run0 = BIG ? 0 : (int)(i % OF_GROUP); /* a group has several blocks, or a block two groups */  \
+            const Stripe  at = stripe_block(stripe_form(type), from, i);                                              \
+            const int     run0 = BIG ? 0 : (int)(i % OF_GROUP); /* a group has several blocks, or a block two groups */  \
             const int64_t gi = BIG ? 2 * i : i / OF_GROUP;                                                            \
-            w16          sum[RUNS][DOT_FEW];                                                                          \
-            Panel        p = {NULL, s, m, d, 16, sum, q, rows, (int)i * (block), WIDTH, f.wide};                      \
+            w16           sum[RUNS][DOT_FEW];                                                                         \
+            Panel         p = {NULL, s, m, d, 16, sum, q, rows, (int)i * (block), WIDTH, f.wide};                      \
             UNROLL                                                                                                    \
             for (int r = 0; r < RUNS; r++) {                                                                          \
                 UNROLL                                                                                                \
