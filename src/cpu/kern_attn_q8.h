@@ -147,7 +147,7 @@ static INLINE void shares_of(int n, bool whole, const char *block, int seen, Sha
     }
     bits = w_largests(most);
     d = w_and(w_max(bits, w_bits(v_set(0x1p-24f))), w_bits(v_set(INFINITY)));
-    w_store(up, w_add(w_xor(d, w_set(-1)), w_set((int32_t)((2 * 127 + 14) << 23u) + 1)));
+    w_store(up, w_add(w_xor(d, w_set(-1)), w_set((int32_t)(((2u * 127 + 14) << 23) + 1))));
     w_store(unit, w_add(d, w_set(-(14 << 23))));
     for (uint32_t bad = w_above(bits, 0x7f7fffff) & 0xf, i = 0; bad; bad >>= 1, i++)
         if (bad & 1) unit[i] = NAN;
